@@ -4,18 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+
+	"app.provost/prover"
 )
-
-// Digest is the SHA-256 of a whole file.
-type Digest [sha256.Size]byte
-
-// String is the digest in hex, as sha256sum prints it.
-func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
 const maxSections = 32 // a groth16 key has 10, a witness 2
 
@@ -132,7 +127,7 @@ func (c *container) readAt(b []byte, off int64) error {
 }
 
 // digest reads the whole file.
-func (c *container) digest(ctx context.Context) (d Digest, err error) {
+func (c *container) digest(ctx context.Context) (d prover.Digest, err error) {
 	h := sha256.New()
 	buf := make([]byte, 1<<18)
 	for off := int64(0); off < c.size; {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/consensys/gnark-crypto/ecc/bn254"
+
+	"app.provost/prover"
 )
 
 // Limits that keep a hostile header from asking for more than any machine proves. All are far above what snarkjs makes
@@ -236,7 +238,7 @@ func (k *Key) checkSections() error {
 func (k *Key) Header() Header { return k.header }
 
 // Digest is the SHA-256 of the key's file, which it reads whole.
-func (k *Key) Digest(ctx context.Context) (Digest, error) { return k.digest(ctx) }
+func (k *Key) Digest(ctx context.Context) (prover.Digest, error) { return k.digest(ctx) }
 
 // Close closes the file if Open opened it. Calls that still run fail.
 func (k *Key) Close() error { return k.close() }
