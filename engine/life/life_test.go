@@ -23,7 +23,11 @@ type record struct {
 	err   map[string]error
 }
 
-func (r *record) TaskStarted(n string) { r.mu.Lock(); defer r.mu.Unlock(); r.start = append(r.start, n) }
+func (r *record) TaskStarted(n string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.start = append(r.start, n)
+}
 func (r *record) TaskEnded(n string, _ time.Duration, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,10 +95,13 @@ func TestStopSaysWhereItHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := New(Options{CrashDir: dir})
 		free := make(chan struct{})
+		var mu sync.Mutex // a step that hangs is left behind with what it wrote
 		var order []string
 		step := func(name string, do func(context.Context) error) Step {
 			return Step{Name: name, Limit: time.Second, Do: func(ctx context.Context) error {
+				mu.Lock()
 				order = append(order, name)
+				mu.Unlock()
 				return do(ctx)
 			}}
 		}
