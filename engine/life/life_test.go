@@ -68,8 +68,13 @@ func TestScopeWaitsAndNames(t *testing.T) {
 
 func TestPanicIsKeptInItsTask(t *testing.T) {
 	dir, r := t.TempDir(), &record{}
+	var mu sync.Mutex
 	var ended []string
-	l := New(Options{CrashDir: dir, Observer: r, OnEnd: func(n string, err error) { ended = append(ended, n+": "+err.Error()) }})
+	l := New(Options{CrashDir: dir, Observer: r, OnEnd: func(n string, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		ended = append(ended, n+": "+err.Error())
+	}})
 	s := l.Scope("room")
 	s.Go("bad", func(context.Context) error { panic("boom") })
 	s.Go("err", func(context.Context) error { return errors.New("no") })
