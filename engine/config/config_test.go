@@ -1,0 +1,109 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"app.provost/engine"
+)
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	p := filepath.Join(t.TempDir(), "provost.yaml")
+	if err := os.WriteFile(p, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestWhoWins(t *testing.T) {
+	system := write(t, "jobs:\n  lease: 40s\n  max-attempts: 2\nworkers: {count: 3}\n")
+	user := write(t, "jobs.lease: 50s\nnode-dirs: [/a, /b]\n")
+	got, err := Load(Sources{
+		Files: []File{{Path: system, Origin: FromSystem}, {Path: user, Origin: FromUser}, {Path: "/does/not/exist", Origin: FromCluster}},
+		Env:   []string{"PROVOST_JOBS_LEASE=60s", "PROVOST_WORKERS_COUNT=5", "OTHER=1"},
+		Flags: map[string]string{"workers": "7"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Lease != time.Minute || got.Workers != 7 || got.MaxAttempts != 2 || strings.Join(got.NodeDirs, " ") != "/a /b" || got.WorkerNice != 10 {
+		t.Errorf("decided %+v", got.Config)
+	}
+	by := map[string]Setting{}
+	for _, s := range got.Settings {
+		by[s.Key] = s
+	}
+	if s := by["jobs.lease"]; s.Origin != FromEnv || s.Value != "1m" || len(s.Beaten) != 2 || s.Beaten[0].Where != system+":2" || s.Beaten[1].Value != "50s" {
+		t.Errorf("jobs.lease: %+v", s)
+	}
+	if s := by["workers.count"]; s.Origin != FromFlag || s.Where != "--workers" {
+		t.Errorf("workers.count: %+v", s)
+	}
+	if s := by["workers.nice"]; s.Origin != FromDefault || s.Value != "10" {
+		t.Errorf("workers.nice: %+v", s)
+	}
+}
+
+func TestMistakesAreToldAtOnce(t *testing.T) {
+	f := write(t, "worker:\n  count: 3\njobs:\n  lease: soon\n")
+	_, err := Load(Sources{Files: []File{{Path: f, Origin: FromUser}, {Path: "/does/not/exist.yaml", Origin: FromUser, Must: true}}, Flags: map[string]string{"workers": "-2"}})
+	var p *engine.Problem
+	if !errors.As(err, &p) || p.Exit != engine.ExitUsage || p.Code != engine.CodeConfigInvalid || len(p.More) != 3 {
+		t.Fatalf("want four problems, got %+v", err)
+	}
+	if !strings.Contains(p.Error(), `unknown key "worker.count"`) || !strings.Contains(p.Error(), `did you mean "workers.count"?`) {
+		t.Errorf("no nearest name in %q", p.Error())
+	}
+}
+
+func TestEveryKeyReadsItsOwnValue(t *testing.T) {
+	flags := map[string]bool{}
+	for _, k := range Keys() {
+		c := Default()
+		if err := k.set(&c, k.Default()); err != nil {
+			t.Errorf("%s does not take its own default %q: %v", k.Name, k.Default(), err)
+		}
+		if k.Help == "" || k.Value(c) != k.Default() {
+			t.Errorf("%s: value %q, default %q, help %q", k.Name, k.Value(c), k.Default(), k.Help)
+		}
+		if k.Flag != "" && flags[k.Flag] {
+			t.Errorf("flag %s is used twice", k.Flag)
+		}
+		flags[k.Flag] = true
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for in, want := range map[string]uint64{"0": 0, "17": 17, "2GiB": 2 << 30, "512 MiB": 512 << 20} {
+		if got, err := parseBytes(in); err != nil || got != want {
+			t.Errorf("%q: %d %v", in, got, err)
+		}
+	}
+	for _, bad := range []string{"", "x", "2GB", "-1", "1.5GiB", "99999999TiB"} {
+		if _, err := parseBytes(bad); err == nil {
+			t.Errorf("%q was taken", bad)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("jobs:\n  lease: 40s\n"))
+	f.Add([]byte("a: &x [1]\nb: *x\n"))
+	f.Add([]byte("? [a]\n: b\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 1<<16 {
+			return
+		}
+		values, err := parse(b)
+		for _, v := range values {
+			if err == nil && v.name == "" {
+				t.Errorf("a value without a key from %q", b)
+			}
+		}
+	})
+}
