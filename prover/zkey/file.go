@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"app.provost/prover"
 )
@@ -31,7 +32,8 @@ type container struct {
 var errMagic = errors.New("no such magic word")
 
 func openFile(path string) (*os.File, int64, error) {
-	f, err := os.Open(path)
+	// Without O_NONBLOCK, opening a named pipe would wait for somebody to write to it.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -50,7 +50,8 @@ func (p *Proof) MarshalJSON() ([]byte, error) {
 	return json.Marshal(proofJSON{A: g1Strings(&p.a), B: g2Strings(&p.b), C: g1Strings(&p.c), Protocol: protocolName, Curve: curveName})
 }
 
-// MarshalJSON writes the signals as snarkjs' public.json; json.MarshalIndent(p, "", " ") gives the very bytes of that file.
+// MarshalJSON writes the signals as snarkjs' public.json; json.MarshalIndent(p, "", " ") gives the very bytes of that
+// file, unless there are no signals: then snarkjs breaks the line between the brackets.
 func (p Public) MarshalJSON() ([]byte, error) {
 	s := make([]string, len(p))
 	for i := range p {

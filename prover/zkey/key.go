@@ -56,13 +56,14 @@ type Budget struct {
 	MemoryBytes int64 // peak resident memory, pages of the key included
 }
 
-// Budget estimates a proof on so many cores (values below 1 count as 1): 28 microseconds of one core per row of the
-// domain, and the size of the key plus 1 KiB per row. Measured proofs stay below both on the machines of
-// docs/performance.md; a slow or busy core needs proportionally longer.
+// Budget estimates a proof on so many cores (values below 1 count as 1): 40 ms and 40 microseconds per row of the domain,
+// divided by the cores; 32 MiB, the size of the key, and 1 KiB per row. The proofs of docs/performance.md stay below both;
+// a slow or busy core needs proportionally longer.
 func (h Header) Budget(cores int) Budget {
+	oneCore := 40*time.Millisecond + time.Duration(h.Domain)*40*time.Microsecond
 	return Budget{
-		Time:        time.Duration(h.Domain) * 28 * time.Microsecond / time.Duration(max(cores, 1)),
-		MemoryBytes: h.Bytes + int64(h.Domain)*1024,
+		Time:        oneCore / time.Duration(max(cores, 1)),
+		MemoryBytes: 32<<20 + h.Bytes + int64(h.Domain)*1024,
 	}
 }
 
