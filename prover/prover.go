@@ -160,7 +160,7 @@ type Proof struct {
 
 // Failure says why an attempt or a job failed, in words an operator can act on.
 type Failure struct {
-	// Code is stable: "witness-mismatch", "zkey-damaged", "proof-invalid", "worker-died", "lease-expired", "timeout", "internal".
+	// Code is stable: one of the Fail constants.
 	Code string `json:"code"`
 	Text string `json:"text"`
 	// Retry tells whether another attempt can end differently. A wrong witness cannot; a dead worker can.
@@ -181,4 +181,16 @@ type Ticket struct {
 	ProvedAt   *time.Time `json:"proved_at,omitempty"`
 	FinishedAt *time.Time `json:"finished_at,omitempty"` // entered a final state
 	Proof      *Proof     `json:"proof,omitempty"`
+
+	// Seq numbers the jobs of a board in the order of their submission, from 1. Rev numbers all changes of
+	// a board; a ticket carries that of its last one, so finished tickets sorted by Rev are in the order of
+	// finishing. The board sets both.
+	Seq uint64 `json:"seq,omitempty"`
+	Rev uint64 `json:"rev,omitempty"`
+	// Worker holds the lease or held the last one.
+	Worker WorkerID `json:"worker,omitempty"`
+	// GivenBack counts leases that ended before any work was done: they do not count against MaxAttempts.
+	GivenBack int `json:"given_back,omitempty"`
+	// Rejected counts proofs of this job that another process found wrong.
+	Rejected int `json:"rejected,omitempty"`
 }
