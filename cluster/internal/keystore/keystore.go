@@ -1,0 +1,413 @@
+// Package keystore reads and writes BLS keystores of EIP-2335 version 4 and the password files
+// beside them.
+//
+// Foreign keystores are hostile until checked: sizes, cost parameters and every length are looked
+// at before any work is done. Written files are whole in memory; this package touches no disk.
+// Decrypt and Encrypt take tens of milliseconds of one core at full strength and may be called from
+// any goroutine; scrypt runs one at a time, since one run may need a quarter of a gigabyte.
+package keystore
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/pbkdf2"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"app.provost/cluster"
+	"app.provost/cluster/internal/bls"
+
+	keystorev4 "github.com/wealdtech/go-eth2-wallet-encryptor-keystorev4"
+)
+
+// Limits on foreign files.
+const (
+	MaxFileBytes     = 64 << 10
+	MaxPasswordBytes = 4 << 10
+	maxPBKDF2Rounds  = 1 << 22   // sixteen times the usual cost
+	maxScryptBytes   = 256 << 20 // 128·n·r: what the EIP's own example needs
+	maxScryptP       = 8
+	maxScryptWork    = 1 << 22 // n·r·p: twice the EIP's example
+)
+
+// fullRounds and insecureRounds are the PBKDF2 iteration counts of the two strengths.
+const (
+	fullRounds     = 262144
+	insecureRounds = 16
+	derivationPath = "m/12381/3600/0/0/0"
+)
+
+// Strength says how hard guessing the password of a written keystore is.
+type Strength string
+
+// Full is the EIP's own cost. Insecure is for tests and practice: anybody who has the file can try
+// millions of passwords a second.
+const (
+	Full     Strength = "full"
+	Insecure Strength = "insecure"
+)
+
+// Errors of reading. They are wrapped with what was found.
+var (
+	ErrFormat   = errors.New("not an EIP-2335 version 4 keystore")
+	ErrCost     = errors.New("the key derivation costs more than any honest keystore")
+	ErrPassword = errors.New("the password doesn't open the keystore, or the keystore was changed")
+	errPrinted  = errors.New("a password can't be encoded")
+)
+
+// Password opens a keystore. Its zero value is none. It prints as [secret] and refuses to be
+// encoded.
+type Password struct {
+	p *string // a pointer, since fmt prints unexported strings of foreign structs
+}
+
+// NewPassword returns 16 bytes from crypto/rand as 32 hex characters.
+func NewPassword() (Password, error) {
+	var raw [16]byte
+	if _, err := rand.Read(raw[:]); err != nil {
+		return Password{}, fmt.Errorf("draw a keystore password: %w", err)
+	}
+	s := hex.EncodeToString(raw[:])
+	return Password{&s}, nil
+}
+
+// ParsePassword reads the content of a password file; line ends at its end are not part of it.
+func ParsePassword(file []byte) (Password, error) {
+	if len(file) > MaxPasswordBytes {
+		return Password{}, fmt.Errorf("read password: the file has %d bytes, at most %d are allowed", len(file), MaxPasswordBytes)
+	}
+	if !utf8.Valid(file) {
+		return Password{}, errors.New("read password: the file is not UTF-8 text")
+	}
+	s := strings.TrimRight(string(file), "\r\n")
+	if s == "" {
+		return Password{}, errors.New("read password: the file is empty")
+	}
+	return Password{&s}, nil
+}
+
+// Export returns the bytes of a password file.
+func (p Password) Export() []byte {
+	if p.p == nil {
+		return nil
+	}
+	return []byte(*p.p)
+}
+
+// String returns "[secret]".
+func (Password) String() string { return "[secret]" }
+
+// GoString returns "[secret]".
+func (Password) GoString() string { return "[secret]" }
+
+// Format prints "[secret]" whatever the verb is.
+func (Password) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[secret]")) }
+
+// LogValue logs "[secret]".
+func (Password) LogValue() slog.Value { return slog.StringValue("[secret]") }
+
+// MarshalJSON always fails.
+func (Password) MarshalJSON() ([]byte, error) { return nil, errPrinted }
+
+// MarshalText always fails.
+func (Password) MarshalText() ([]byte, error) { return nil, errPrinted }
+
+// file is the whole keystore, in the key order that Charon writes.
+type file struct {
+	Crypto      crypto `json:"crypto"`
+	Description string `json:"description"`
+	PubKey      string `json:"pubkey"`
+	Path        string `json:"path"`
+	UUID        string `json:"uuid"`
+	Version     int    `json:"version"`
+}
+
+type crypto struct {
+	Checksum module[struct{}]     `json:"checksum"`
+	Cipher   module[cipherParams] `json:"cipher"`
+	KDF      module[kdfParams]    `json:"kdf"`
+}
+
+type module[P any] struct {
+	Function string `json:"function"`
+	Message  string `json:"message"`
+	Params   P      `json:"params"`
+}
+
+type cipherParams struct {
+	IV string `json:"iv"`
+}
+
+type kdfParams struct {
+	C     int    `json:"c,omitempty"`
+	DKLen int    `json:"dklen"`
+	N     int    `json:"n,omitempty"`
+	P     int    `json:"p,omitempty"`
+	PRF   string `json:"prf,omitempty"`
+	R     int    `json:"r,omitempty"`
+	Salt  string `json:"salt"`
+}
+
+// Keystore is a parsed keystore whose costs were found bearable. It holds no secret in the clear.
+type Keystore struct {
+	PubKey   cluster.PubKey // as the file claims; Decrypt checks it
+	UUID     string
+	Path     string
+	Strength Strength // Insecure when guessing is cheap
+	crypto   crypto
+}
+
+// Encrypt returns the bytes of a keystore file for a key.
+func Encrypt(key bls.SecretKey, password Password, strength Strength) ([]byte, error) {
+	if password.p == nil {
+		return nil, errors.New("write keystore: there is no password")
+	}
+	pub, err := key.PubKey()
+	if err != nil {
+		return nil, fmt.Errorf("write keystore: %w", err)
+	}
+	secret, err := key.Export()
+	if err != nil {
+		return nil, fmt.Errorf("write keystore: %w", err)
+	}
+	defer clear(secret)
+	var id [16]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return nil, fmt.Errorf("write keystore: draw a uuid: %w", err)
+	}
+	out := file{PubKey: hex.EncodeToString(pub[:]), Path: derivationPath, Version: 4,
+		UUID: fmt.Sprintf("%X-%X-%X-%X-%X", id[:4], id[4:6], id[6:8], id[8:10], id[10:])}
+	switch strength {
+	case Full:
+		out.Crypto, err = encryptFull(secret, *password.p)
+	case Insecure:
+		out.Crypto, err = encryptInsecure(secret, *password.p)
+	default:
+		err = fmt.Errorf("unknown strength %q", string(strength))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write keystore: %w", err)
+	}
+	return json.MarshalIndent(out, "", " ")
+}
+
+func encryptFull(secret []byte, password string) (c crypto, err error) {
+	m, err := keystorev4.New(keystorev4.WithCipher("pbkdf2")).Encrypt(secret, password)
+	if err != nil {
+		return c, err
+	}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return c, err
+	}
+	if err := json.Unmarshal(raw, &c); err != nil {
+		return c, err
+	}
+	if c.KDF.Params.C != fullRounds {
+		return c, fmt.Errorf("the keystore library used %d rounds, want %d", c.KDF.Params.C, fullRounds)
+	}
+	return c, nil
+}
+
+// encryptInsecure is here because the library takes a lower cost from tests only. The passwords
+// are plain hex, so there is nothing to normalise.
+func encryptInsecure(secret []byte, password string) (c crypto, err error) {
+	var salt [32]byte
+	var iv [16]byte
+	for _, b := range [][]byte{salt[:], iv[:]} {
+		if _, err := rand.Read(b); err != nil {
+			return c, err
+		}
+	}
+	key, err := pbkdf2.Key(sha256.New, password, salt[:], insecureRounds, 32)
+	if err != nil {
+		return c, err
+	}
+	defer clear(key)
+	block, err := aes.NewCipher(key[:16])
+	if err != nil {
+		return c, err
+	}
+	sealed := make([]byte, len(secret))
+	cipher.NewCTR(block, iv[:]).XORKeyStream(sealed, secret)
+	sum := sha256.Sum256(append(append(make([]byte, 0, 16+len(sealed)), key[16:]...), sealed...))
+
+	c.Checksum = module[struct{}]{Function: "sha256", Message: hex.EncodeToString(sum[:])}
+	c.Cipher = module[cipherParams]{Function: "aes-128-ctr", Message: hex.EncodeToString(sealed), Params: cipherParams{IV: hex.EncodeToString(iv[:])}}
+	c.KDF = module[kdfParams]{Function: "pbkdf2", Params: kdfParams{C: insecureRounds, DKLen: 32, PRF: "hmac-sha256", Salt: hex.EncodeToString(salt[:])}}
+	return c, nil
+}
+
+var (
+	uuidPattern = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+	pathPattern = regexp.MustCompile(`^(m(/[0-9]+)*)?$`)
+)
+
+// Parse reads a keystore file of at most MaxFileBytes and checks everything that can be checked
+// without the password. Errors wrap ErrFormat or ErrCost and name the field.
+func Parse(raw []byte) (*Keystore, error) {
+	if len(raw) > MaxFileBytes {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrFormat, len(raw), MaxFileBytes)
+	}
+	var f file
+	if err := json.Unmarshal(raw, &f); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	bad := func(field, format string, args ...any) error {
+		return fmt.Errorf("%w: %s: %s", ErrFormat, field, fmt.Sprintf(format, args...))
+	}
+	if f.Version != 4 {
+		return nil, bad("version", "found %d, want 4", f.Version)
+	}
+	ks := &Keystore{UUID: f.UUID, Path: f.Path, Strength: Full, crypto: f.Crypto}
+	if err := ks.PubKey.UnmarshalText([]byte(f.PubKey)); err != nil {
+		return nil, bad("pubkey", "%v", err)
+	}
+	if !uuidPattern.MatchString(f.UUID) {
+		return nil, bad("uuid", "not 8-4-4-4-12 hex digits")
+	}
+	if !pathPattern.MatchString(f.Path) {
+		return nil, bad("path", "not a derivation path such as %s", derivationPath)
+	}
+	c := f.Crypto
+	if !strings.EqualFold(c.Checksum.Function, "sha256") {
+		return nil, bad("crypto.checksum.function", "want sha256")
+	}
+	if c.Cipher.Function != "aes-128-ctr" {
+		return nil, bad("crypto.cipher.function", "want aes-128-ctr")
+	}
+	for _, h := range []struct {
+		field, text string
+		min, max    int
+	}{
+		{"crypto.checksum.message", c.Checksum.Message, 32, 32},
+		{"crypto.cipher.message", c.Cipher.Message, 32, 32},
+		{"crypto.cipher.params.iv", c.Cipher.Params.IV, 16, 16},
+		{"crypto.kdf.params.salt", c.KDF.Params.Salt, 1, 1024},
+	} {
+		b, err := hex.DecodeString(h.text)
+		if err != nil || len(b) < h.min || len(b) > h.max {
+			return nil, bad(h.field, "want %d to %d bytes of hex", h.min, h.max)
+		}
+	}
+	p := c.KDF.Params
+	if p.DKLen != 32 {
+		return nil, bad("crypto.kdf.params.dklen", "found %d, want 32", p.DKLen)
+	}
+	switch c.KDF.Function {
+	case "pbkdf2":
+		if p.PRF != "hmac-sha256" {
+			return nil, bad("crypto.kdf.params.prf", "want hmac-sha256")
+		}
+		if p.C < 1 {
+			return nil, bad("crypto.kdf.params.c", "found %d, want at least 1", p.C)
+		}
+		if p.C > maxPBKDF2Rounds {
+			return nil, fmt.Errorf("%w: crypto.kdf.params.c is %d, at most %d are done", ErrCost, p.C, maxPBKDF2Rounds)
+		}
+		if p.C < 10_000 {
+			ks.Strength = Insecure
+		}
+	case "scrypt":
+		if p.N < 2 || p.N&(p.N-1) != 0 || p.R < 1 || p.P < 1 {
+			return nil, bad("crypto.kdf.params", "n must be a power of two above 1, r and p at least 1")
+		}
+		// Each factor is bounded before they are multiplied, so that nothing overflows.
+		if p.N > maxScryptWork || p.R > maxScryptWork || p.P > maxScryptP ||
+			128*p.N*p.R > maxScryptBytes || p.N*p.R*p.P > maxScryptWork {
+			return nil, fmt.Errorf("%w: crypto.kdf.params n %d, r %d, p %d", ErrCost, p.N, p.R, p.P)
+		}
+		if p.N*p.R < 1<<12 {
+			ks.Strength = Insecure
+		}
+	default:
+		return nil, bad("crypto.kdf.function", "want pbkdf2 or scrypt")
+	}
+	return ks, nil
+}
+
+// scryptSlot is held while scrypt runs: its memory would otherwise multiply by the callers.
+var scryptSlot = make(chan struct{}, 1)
+
+// Decrypt opens the keystore and checks that the key inside is the one that the file names. A
+// cancelled context ends it before the derivation starts, not within it. A password that doesn't
+// fit gives ErrPassword.
+func (k *Keystore) Decrypt(ctx context.Context, password Password) (bls.SecretKey, error) {
+	if password.p == nil {
+		return bls.SecretKey{}, errors.New("open keystore: there is no password")
+	}
+	if k.crypto.KDF.Function == "scrypt" {
+		select {
+		case scryptSlot <- struct{}{}:
+			defer func() { <-scryptSlot }()
+		case <-ctx.Done():
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return bls.SecretKey{}, fmt.Errorf("open keystore: %w", err)
+	}
+	raw, err := json.Marshal(k.crypto)
+	if err != nil {
+		return bls.SecretKey{}, fmt.Errorf("open keystore: %w", err)
+	}
+	var m map[string]any
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return bls.SecretKey{}, fmt.Errorf("open keystore: %w", err)
+	}
+	// Everything that the library could stumble over was checked by Parse; what is left is a
+	// checksum that doesn't fit.
+	secret, err := keystorev4.New().Decrypt(m, *password.p)
+	if err != nil {
+		return bls.SecretKey{}, ErrPassword
+	}
+	defer clear(secret)
+	key, err := bls.SecretKeyFromBytes(secret)
+	if err != nil {
+		return bls.SecretKey{}, fmt.Errorf("open keystore: %w", err)
+	}
+	pub, err := key.PubKey()
+	if err != nil {
+		return bls.SecretKey{}, fmt.Errorf("open keystore: %w", err)
+	}
+	if pub != k.PubKey {
+		key.Wipe()
+		return bls.SecretKey{}, fmt.Errorf("%w: pubkey: the file says %s, the key inside has %s", ErrFormat, k.PubKey, pub)
+	}
+	return key, nil
+}
+
+var namePattern = regexp.MustCompile(`^keystore-(insecure-)?(0|[1-9][0-9]{0,5})\.json$`)
+
+// FileName is the name of the keystore of a validator, numbered from 0; the password is beside it
+// in PasswordFileName of that name.
+func FileName(validator int, strength Strength) string {
+	if strength == Insecure {
+		return "keystore-insecure-" + strconv.Itoa(validator) + ".json"
+	}
+	return "keystore-" + strconv.Itoa(validator) + ".json"
+}
+
+// PasswordFileName replaces .json by .txt.
+func PasswordFileName(keystoreName string) string {
+	return strings.TrimSuffix(keystoreName, ".json") + ".txt"
+}
+
+// ParseFileName says whether a file is a keystore by its name, and whose.
+func ParseFileName(name string) (validator int, ok bool) {
+	m := namePattern.FindStringSubmatch(name)
+	if m == nil {
+		return 0, false
+	}
+	validator, err := strconv.Atoi(m[2])
+	return validator, err == nil
+}
