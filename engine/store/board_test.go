@@ -1,0 +1,57 @@
+package store
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"app.provost/prover"
+	"app.provost/prover/provertest"
+)
+
+func TestBoard(t *testing.T) {
+	provertest.BoardSuite(t, func(t *testing.T) provertest.Subject {
+		dir := t.TempDir()
+		s := openTest(t, Options{Dir: dir})
+		return provertest.Subject{Board: s.Board(), Reopen: func(t *testing.T) provertest.Board {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = openTest(t, Options{Dir: dir})
+			return s.Board()
+		}}
+	})
+}
+
+// BenchmarkBoard takes jobs from submission to verification, with so many in one commit.
+func BenchmarkBoard(b *testing.B) {
+	for _, batch := range []int{1, 64} {
+		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
+			board := openTest(b, Options{}).Board()
+			at := time.Unix(1, 0)
+			step := func(make func(id prover.JobID) prover.Change, from int) {
+				var c []prover.Change
+				for i := from; i < from+batch; i++ {
+					c = append(c, make(prover.JobID(fmt.Sprintf("j%09d", i))))
+				}
+				out, err := board.Apply(b.Context(), c)
+				if err != nil || out[0].Err != nil {
+					b.Fatal(err, out)
+				}
+			}
+			for i := 0; b.Loop(); i += batch {
+				step(func(id prover.JobID) prover.Change {
+					return prover.AddJob{Job: prover.Job{ID: id, Kind: prover.EmptyJob, MaxAttempts: 3}, At: at}
+				}, i)
+				step(func(id prover.JobID) prover.Change {
+					return prover.LeaseJob{Job: id, Worker: "w1", At: at, Deadline: at.Add(time.Minute)}
+				}, i)
+				step(func(id prover.JobID) prover.Change {
+					return prover.StoreProof{Job: id, At: at, Proof: prover.Proof{Worker: "w1", Attempt: 1, ProofJSON: make([]byte, 800), PublicJSON: make([]byte, 80)}}
+				}, i)
+				step(func(id prover.JobID) prover.Change { return prover.AcceptProof{Job: id, Attempt: 1, At: at} }, i)
+			}
+			b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "jobs/s")
+		})
+	}
+}
