@@ -255,13 +255,15 @@ func (k *Key) VerifyingKey() (*VerifyingKey, error) {
 }
 
 // Check reads the whole key and says whether every point is on its curve and every coefficient within bounds: ErrDamaged
-// if not. It takes about 3 % of the time of a proof. Prove makes the same checks; Check is for finding out before.
-func (k *Key) Check(ctx context.Context) error {
+// if not. It takes about 2 % of the time of a proof. Prove makes the same checks; Check is for finding out before.
+func (k *Key) Check(ctx context.Context) error { return k.check(ctx, blockPoints) }
+
+func (k *Key) check(ctx context.Context, block int) error {
 	workers := runtime.GOMAXPROCS(0)
 	if err := k.eachCoef(ctx, func(uint32, uint32, uint32, *[4]uint64) {}, nil); err != nil {
 		return err
 	}
-	g1 := make([]bn254.G1Affine, min(blockPoints, max(k.header.Vars, k.header.Domain)))
+	g1 := make([]bn254.G1Affine, min(block, max(k.header.Vars, k.header.Domain)))
 	for _, id := range []uint32{secIC, secA, secB1, secC, secH} {
 		n := int(k.sections[id].len / g1Bytes)
 		for i := 0; i < n; i += len(g1) {
@@ -270,7 +272,7 @@ func (k *Key) Check(ctx context.Context) error {
 			}
 		}
 	}
-	g2 := make([]bn254.G2Affine, min(blockPoints, k.header.Vars))
+	g2 := make([]bn254.G2Affine, min(block, k.header.Vars))
 	for i := 0; i < k.header.Vars; i += len(g2) {
 		if err := k.readG2s(ctx, secB2, i, g2[:min(len(g2), k.header.Vars-i)], workers); err != nil {
 			return err

@@ -8,13 +8,13 @@
 //     any size) and refuse what does not fit together: every section must lie inside the file and have exactly the size
 //     that the header calls for, so nothing is allocated that the file does not back. Prove checks every index it
 //     follows and every point it uses (coordinates below the prime, on the curve) while it reads them; that costs about
-//     3 % and turns damage to points into ErrDamaged instead of a bad proof.
+//     2 % and turns damage to points into ErrDamaged instead of a bad proof.
 //   - Keys are read in blocks through io.ReaderAt, not mapped: a file that is cut off while a proof runs is an error
 //     here, where a mapping would kill the process with SIGBUS, and the alignment of the sections in a zkey (4 bytes)
 //     would not allow Go to alias the points anyway. The page cache serves the blocks to all processes alike.
 //   - Key and Witness do not change after Open; any number of goroutines may use them until Close.
 //   - Prove blocks until it is done, failed or cancelled. It looks at its context between blocks; a cancelled call
-//     returns within one block (at worst about a second on one core). It leaves no goroutine behind.
+//     returns within one block (at worst about three seconds on one core). It leaves no goroutine behind.
 //   - Options.Workers bounds the goroutines that compute at the same time. The package never changes GOMAXPROCS.
 //   - Verify answers nil only for a proof that holds; whatever else happens is an error.
 //

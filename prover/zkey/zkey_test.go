@@ -249,8 +249,15 @@ func TestProve(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if *one != *many {
-				t.Error("another number of workers gives another proof")
+			blocks, _, err := prove(ctx, k, w, Options{Workers: 2, block: 2}, &r, &s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if *one != *many || *one != *blocks {
+				t.Error("another number of workers or another size of blocks gives another proof")
+			}
+			if err := k.check(ctx, 2); err != nil {
+				t.Errorf("Check in small blocks: %v", err)
 			}
 		})
 	}
