@@ -3,8 +3,11 @@ package assets_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"app.provost/assets"
@@ -104,6 +107,24 @@ func TestWriteDemo(t *testing.T) {
 		t.Fatalf("the damaged key was not replaced: %v", err)
 	}
 	k.Close()
+
+	sums, err := os.ReadFile(filepath.Join("demo", "SHA256SUMS"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(sums)), "\n")
+	if len(lines) != len(entries) {
+		t.Errorf("SHA256SUMS names %d files of %d", len(lines), len(entries))
+	}
+	for _, line := range lines {
+		sum, name, _ := strings.Cut(line, "  ")
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Error(err)
+		} else if got := fmt.Sprintf("%x", sha256.Sum256(data)); got != sum {
+			t.Errorf("%s has the digest %s, SHA256SUMS says %s", name, got, sum)
+		}
+	}
 
 	if err := assets.WriteDemo(filepath.Join(dir, "absent")); err == nil {
 		t.Error("no error for a directory that does not exist")
