@@ -1,0 +1,139 @@
+package state
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"app.provost/engine"
+)
+
+// judge works the verdict out anew.
+func (m *model) judge(now time.Time) {
+	v := verdictOf(m.openAlerts(), m.sources.rows, m.engine.value.StartedAt, now)
+	v.Restart = m.restart()
+	old := m.verdict.value
+	v.Since = old.Since
+	if v.Word != old.Word || old.Since.IsZero() {
+		v.Since = now.UTC()
+	}
+	if m.verdict.pub == nil || !reflect.DeepEqual(v, old) {
+		m.verdict.set(v)
+	}
+}
+
+// verdictOf says how it stands: critical and degraded come from open findings,
+// unknown from readings that are missing, and ok is what is left. A finding that
+// follows from another open one of its machine is not a reason of its own. A muted
+// one still counts, after the others: hiding a trouble does not end it.
+func verdictOf(open []engine.Finding, sources []engine.SourceRow, started, now time.Time) engine.Verdict {
+	v := engine.Verdict{Word: engine.VerdictOK, Reasons: []engine.VerdictReason{}}
+	var muted []engine.VerdictReason
+	for _, f := range open {
+		if f.Level.Rank() < engine.LevelWarn.Rank() || follows(f, open) {
+			continue
+		}
+		if f.Level == engine.LevelCrit {
+			v.Word = engine.VerdictCritical
+		} else if v.Word == engine.VerdictOK {
+			v.Word = engine.VerdictDegraded
+		}
+		r := engine.VerdictReason{Level: f.Level, Rule: f.Code, Target: f.Target, Since: f.Since, Text: f.Title, Effect: f.Effect}
+		if f.MuteUntil != nil {
+			muted = append(muted, r)
+		} else {
+			v.Reasons = append(v.Reasons, r)
+		}
+	}
+	v.Reasons = append(v.Reasons, muted...)
+	if v.Word != engine.VerdictOK {
+		return v
+	}
+	unknown := func(since time.Time, target, text string) {
+		v.Word = engine.VerdictUnknown
+		v.Reasons = append(v.Reasons, engine.VerdictReason{Level: engine.LevelNote, Rule: engine.FindHostSilent, Target: target, Since: since, Text: text})
+	}
+	if len(sources) == 0 {
+		unknown(started, "engine", "nothing has been read yet")
+	}
+	for _, s := range sources {
+		switch fresh := engine.FreshnessOf(now, s.At, time.Duration(s.PeriodS*float64(time.Second))); {
+		case fresh == engine.NeverRead && s.Problem != "":
+			unknown(started, "source/"+s.Name, s.Name+" cannot be read: "+s.Problem)
+		case fresh == engine.NeverRead:
+			unknown(started, "source/"+s.Name, s.Name+" has not been read yet")
+		case s.Problem != "":
+			unknown(*s.At, "source/"+s.Name, s.Name+" cannot be read any more: "+s.Problem)
+		case fresh == engine.Old || fresh == engine.Lost:
+			unknown(*s.At, "source/"+s.Name, fmt.Sprintf("%s was last read %s", s.Name, s.At.UTC().Format(time.RFC3339)))
+		}
+	}
+	return v
+}
+
+// follows tells whether f is a consequence of another open finding at the same machine.
+func follows(f engine.Finding, open []engine.Finding) bool {
+	return slices.ContainsFunc(open, func(o engine.Finding) bool {
+		return o.ID != f.ID && o.Key.Machine == f.Key.Machine && slices.Contains(f.DependsOn, o.Code)
+	})
+}
+
+// restart answers whether the engine may be restarted now. Workers are processes
+// of their own and are taken over by the next engine; only the engine's own part pauses.
+func (m *model) restart() engine.Restart {
+	yes, no := true, false
+	if step := m.engine.value.Stopping; step != "" {
+		return engine.Restart{Safe: &no, Why: "the engine is stopping already (" + step + ")"}
+	}
+	workers, jobs := m.on[engine.SecWorkers], m.on[engine.SecJobs]
+	if workers && len(m.workers.rows) == 0 || jobs && !m.jobs.known {
+		return engine.Restart{Why: "not known yet: workers or jobs have not reported"}
+	}
+	proving, unknown := 0, 0
+	if workers {
+		for i := range m.workers.rows {
+			switch r := &m.workers.rows[i]; {
+			case r.State == engine.WorkerUnknown:
+				unknown++
+			case r.Job != nil:
+				proving++
+			}
+		}
+	}
+	if unknown > 0 {
+		return engine.Restart{Why: fmt.Sprintf("not known: %s in an unknown state", count(unknown, "worker is", "workers are"))}
+	}
+	var parts []string
+	if proving > 0 {
+		parts = append(parts, count(proving, "job being proved goes on in its worker", "jobs being proved go on in their workers"))
+	}
+	if jobs {
+		waits := "verification and handing out of jobs pause until the engine is back"
+		if n := m.jobs.totals.Proved; n > 0 {
+			waits += fmt.Sprintf(" (%s now)", count(int(n), "proof waits", "proofs wait"))
+		}
+		parts = append(parts, waits)
+	}
+	open := 0
+	for i := range m.acts.rows {
+		if m.acts.rows[i].State.Open() {
+			open++
+		}
+	}
+	if open > 0 {
+		parts = append(parts, count(open, "act under way is taken up again", "acts under way are taken up again"))
+	}
+	if len(parts) == 0 {
+		parts = []string{"nothing runs that a restart would disturb"}
+	}
+	return engine.Restart{Safe: &yes, Why: strings.Join(parts, "; ")}
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
