@@ -8,6 +8,7 @@
 package bls
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -41,10 +42,12 @@ var initOnce = sync.OnceValue(func() error {
 // SecretKey is a validator's key or one share of it. Its zero value is no key. Copies share the
 // secret, so that wiping one wipes all. It prints as [secret] and refuses to be encoded.
 type SecretKey struct {
-	// A pointer, since fmt prints unexported fields of foreign structs without asking them: of a
-	// pointer it shows the address only.
-	k *herumi.SecretKey
+	// fmt prints unexported fields of foreign structs without asking them, and follows one pointer
+	// when a verb doesn't fit; it never follows two.
+	k **herumi.SecretKey
 }
+
+func wrap(s *herumi.SecretKey) SecretKey { return SecretKey{&s} }
 
 // GenerateKey returns a fresh key from crypto/rand.
 func GenerateKey() (SecretKey, error) {
@@ -52,7 +55,10 @@ func GenerateKey() (SecretKey, error) {
 		return SecretKey{}, err
 	}
 	s, err := randomScalar()
-	return SecretKey{s}, err
+	if err != nil {
+		return SecretKey{}, err
+	}
+	return wrap(s), nil
 }
 
 // randomScalar draws 48 bytes and reduces them, so that the bias is below 2^-128.
@@ -81,12 +87,14 @@ func SecretKeyFromBytes(raw []byte) (SecretKey, error) {
 	if len(raw) != 32 {
 		return SecretKey{}, ErrBadSecret
 	}
+	raw = forC(raw)
+	defer clear(raw)
 	s := new(herumi.SecretKey)
 	// The library's own error repeats the bytes.
 	if s.Deserialize(raw) != nil || s.IsZero() {
 		return SecretKey{}, ErrBadSecret
 	}
-	return SecretKey{s}, nil
+	return wrap(s), nil
 }
 
 // Export returns the 32-byte big-endian scalar, for a keystore. The caller wipes it.
@@ -94,27 +102,27 @@ func (s SecretKey) Export() ([]byte, error) {
 	if !s.ok() {
 		return nil, ErrZeroised
 	}
-	return s.k.Serialize(), nil
+	return (*s.k).Serialize(), nil
 }
 
 // Wipe overwrites the secret with zeros, in all copies.
 func (s SecretKey) Wipe() {
 	if s.k != nil {
-		*s.k = herumi.SecretKey{}
+		**s.k = herumi.SecretKey{}
 	}
 }
 
 // Equal reports whether both hold the same secret; false when either holds none.
-func (s SecretKey) Equal(o SecretKey) bool { return s.ok() && o.ok() && s.k.IsEqual(o.k) }
+func (s SecretKey) Equal(o SecretKey) bool { return s.ok() && o.ok() && (*s.k).IsEqual(*o.k) }
 
-func (s SecretKey) ok() bool { return s.k != nil && initOnce() == nil && !s.k.IsZero() }
+func (s SecretKey) ok() bool { return s.k != nil && initOnce() == nil && !(*s.k).IsZero() }
 
 // PubKey returns the public key.
 func (s SecretKey) PubKey() (cluster.PubKey, error) {
 	if !s.ok() {
 		return cluster.PubKey{}, ErrZeroised
 	}
-	return cluster.PubKey(s.k.GetPublicKey().Serialize()), nil
+	return cluster.PubKey((*s.k).GetPublicKey().Serialize()), nil
 }
 
 // Sign signs a message of at least one byte.
@@ -125,8 +133,12 @@ func (s SecretKey) Sign(msg []byte) (cluster.Signature, error) {
 	if len(msg) == 0 {
 		return cluster.Signature{}, errors.New("sign: the message is empty")
 	}
-	return cluster.Signature(s.k.SignByte(msg).Serialize()), nil
+	return cluster.Signature((*s.k).SignByte(forC(msg)).Serialize()), nil
 }
+
+// forC copies bytes that go to the library: cgo refuses memory that lies beside Go pointers, as a
+// hash within a larger struct does.
+func forC(b []byte) []byte { return bytes.Clone(b) }
 
 // String returns "[secret]".
 func (SecretKey) String() string { return "[secret]" }
@@ -160,7 +172,7 @@ func Split(secret SecretKey, total int, threshold cluster.Threshold) ([]SecretKe
 	}
 	poly := make([]herumi.SecretKey, threshold)
 	defer clear(poly)
-	poly[0] = *secret.k
+	poly[0] = **secret.k
 	for i := 1; i < len(poly); i++ {
 		c, err := randomScalar()
 		if err != nil {
@@ -179,7 +191,7 @@ func Split(secret SecretKey, total int, threshold cluster.Threshold) ([]SecretKe
 		if err := s.Set(poly, &id); err != nil || s.IsZero() {
 			return nil, errors.New("split a key: the BLS library could not evaluate the polynomial")
 		}
-		shares[i] = SecretKey{s}
+		shares[i] = wrap(s)
 	}
 	return shares, nil
 }
@@ -222,7 +234,7 @@ func RecoverSecret(shares map[cluster.ShareIndex]SecretKey) (SecretKey, error) {
 		if !s.ok() {
 			return ErrZeroised
 		}
-		vec = append(vec, *s.k)
+		vec = append(vec, **s.k)
 		return nil
 	})
 	if err != nil {
@@ -232,7 +244,7 @@ func RecoverSecret(shares map[cluster.ShareIndex]SecretKey) (SecretKey, error) {
 	if err := out.Recover(vec, ids); err != nil || out.IsZero() {
 		return SecretKey{}, errors.New("recover a key: the BLS library could not interpolate")
 	}
-	return SecretKey{out}, nil
+	return wrap(out), nil
 }
 
 // RecoverPubKey interpolates the public key from public shares by their indices.
@@ -307,9 +319,9 @@ func (s *KeySum) Add(key SecretKey) error {
 		return ErrZeroised
 	}
 	if s.sum.k == nil {
-		s.sum.k = new(herumi.SecretKey)
+		s.sum = wrap(new(herumi.SecretKey))
 	}
-	s.sum.k.Add(key.k)
+	(*s.sum.k).Add(*key.k)
 	return nil
 }
 
@@ -374,7 +386,7 @@ func (p PublicKey) Verify(msg []byte, sig cluster.Signature) error {
 	if err != nil {
 		return err
 	}
-	if len(msg) == 0 || !s.VerifyByte(p.p, msg) {
+	if len(msg) == 0 || !s.VerifyByte(p.p, forC(msg)) {
 		return ErrVerify
 	}
 	return nil
@@ -397,7 +409,7 @@ func FastAggregateVerify(keys []PublicKey, msg []byte, sig cluster.Signature) er
 	if err != nil {
 		return err
 	}
-	if !s.FastAggregateVerify(vec, msg) {
+	if !s.FastAggregateVerify(vec, forC(msg)) {
 		return ErrVerify
 	}
 	return nil

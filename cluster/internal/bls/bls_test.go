@@ -208,8 +208,12 @@ func TestSecretCannotLeak(t *testing.T) {
 	} else {
 		log.WriteString(err.Error())
 	}
-	limbs := "6510615555426900570" // 0x5a5a5a5a5a5a5a5a in decimal
-	for _, leak := range []string{"5a5a5a5a", "5A5A5A5A", "ZZZZ", "90 90 90", limbs} {
+	// The library keeps scalars in Montgomery form, so look for those words too.
+	leaks := append(strings.Fields(strings.Trim(fmt.Sprint(**key.k), "{}[]")), "5a5a5a5a", "5A5A5A5A", "ZZZZ", "90 90 90")
+	if len(leaks) != 8 {
+		t.Fatalf("the library's scalar prints as %v", **key.k)
+	}
+	for _, leak := range leaks {
 		if strings.Contains(log.String(), leak) {
 			t.Errorf("output contains %q:\n%s", leak, log.String())
 		}
@@ -223,6 +227,37 @@ func TestSecretCannotLeak(t *testing.T) {
 		t.Errorf("a wiped key signed: %v", err)
 	}
 	SecretKey{}.Wipe()
+}
+
+// Callers keep hashes and keys in structs that have pointers too, which cgo would refuse.
+func TestBytesBesidePointers(t *testing.T) {
+	type record struct {
+		name *string
+		msg  [32]byte
+		raw  [32]byte
+		sig  cluster.Signature
+		pub  cluster.PubKey
+	}
+	name := "x"
+	r := &record{name: &name, msg: [32]byte{1}, raw: [32]byte{31: 7}}
+	key, err := SecretKeyFromBytes(r.raw[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.raw != [32]byte{31: 7} {
+		t.Error("the caller's bytes were changed")
+	}
+	if r.sig, err = key.Sign(r.msg[:]); err != nil {
+		t.Fatal(err)
+	}
+	r.pub, _ = key.PubKey()
+	if err := Verify(r.pub, r.msg[:], r.sig); err != nil {
+		t.Error(err)
+	}
+	parsed, _ := ParsePubKey(r.pub)
+	if err := FastAggregateVerify([]PublicKey{parsed}, r.msg[:], r.sig); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestConcurrentUse(t *testing.T) {

@@ -2,6 +2,7 @@ package enr
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -64,4 +65,4 @@ func (t TypedText) Verify(address cluster.ETHAddress, chainID uint64, value stri
 }
 
 // ErrContractWallet means that a signature can only be checked on chain.
-var ErrContractWallet = fmt.Errorf("signature of a contract wallet")
+var ErrContractWallet = errors.New("signature of a contract wallet")

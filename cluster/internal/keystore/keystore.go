@@ -65,6 +65,18 @@ var (
 	errPrinted  = errors.New("a password can't be encoded")
 )
 
+// FieldError names the field of a keystore file that is wrong. It wraps ErrFormat or ErrCost.
+type FieldError struct {
+	Field string // as in crypto.kdf.params.c
+	err   error
+}
+
+// Error returns the whole text, field included.
+func (e *FieldError) Error() string { return e.err.Error() }
+
+// Unwrap returns the cause.
+func (e *FieldError) Unwrap() error { return e.err }
+
 // Password opens a keystore. Its zero value is none. It prints as [secret] and refuses to be
 // encoded.
 type Password struct {
@@ -264,7 +276,10 @@ func Parse(raw []byte) (*Keystore, error) {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	bad := func(field, format string, args ...any) error {
-		return fmt.Errorf("%w: %s: %s", ErrFormat, field, fmt.Sprintf(format, args...))
+		return &FieldError{field, fmt.Errorf("%w: %s: %s", ErrFormat, field, fmt.Sprintf(format, args...))}
+	}
+	costly := func(field, format string, args ...any) error {
+		return &FieldError{field, fmt.Errorf("%w: %s: %s", ErrCost, field, fmt.Sprintf(format, args...))}
 	}
 	if f.Version != 4 {
 		return nil, bad("version", "found %d, want 4", f.Version)
@@ -300,6 +315,9 @@ func Parse(raw []byte) (*Keystore, error) {
 			return nil, bad(h.field, "want %d to %d bytes of hex", h.min, h.max)
 		}
 	}
+	if c.KDF.Message != "" {
+		return nil, bad("crypto.kdf.message", "want nothing")
+	}
 	p := c.KDF.Params
 	if p.DKLen != 32 {
 		return nil, bad("crypto.kdf.params.dklen", "found %d, want 32", p.DKLen)
@@ -313,7 +331,7 @@ func Parse(raw []byte) (*Keystore, error) {
 			return nil, bad("crypto.kdf.params.c", "found %d, want at least 1", p.C)
 		}
 		if p.C > maxPBKDF2Rounds {
-			return nil, fmt.Errorf("%w: crypto.kdf.params.c is %d, at most %d are done", ErrCost, p.C, maxPBKDF2Rounds)
+			return nil, costly("crypto.kdf.params.c", "found %d, at most %d are done", p.C, maxPBKDF2Rounds)
 		}
 		if p.C < 10_000 {
 			ks.Strength = Insecure
@@ -325,7 +343,7 @@ func Parse(raw []byte) (*Keystore, error) {
 		// Each factor is bounded before they are multiplied, so that nothing overflows.
 		if p.N > maxScryptWork || p.R > maxScryptWork || p.P > maxScryptP ||
 			128*p.N*p.R > maxScryptBytes || p.N*p.R*p.P > maxScryptWork {
-			return nil, fmt.Errorf("%w: crypto.kdf.params n %d, r %d, p %d", ErrCost, p.N, p.R, p.P)
+			return nil, costly("crypto.kdf.params", "found n %d, r %d, p %d", p.N, p.R, p.P)
 		}
 		if p.N*p.R < 1<<12 {
 			ks.Strength = Insecure
@@ -381,7 +399,7 @@ func (k *Keystore) Decrypt(ctx context.Context, password Password) (bls.SecretKe
 	}
 	if pub != k.PubKey {
 		key.Wipe()
-		return bls.SecretKey{}, fmt.Errorf("%w: pubkey: the file says %s, the key inside has %s", ErrFormat, k.PubKey, pub)
+		return bls.SecretKey{}, &FieldError{"pubkey", fmt.Errorf("%w: pubkey: the file says %s, the key inside has %s", ErrFormat, k.PubKey, pub)}
 	}
 	return key, nil
 }
