@@ -1,0 +1,132 @@
+package create
+
+import (
+	"fmt"
+	"io/fs"
+	"strconv"
+
+	"app.provost/cluster"
+)
+
+// ReportSchema names the JSON form of Report; its major number changes when a field is removed or
+// changes its meaning.
+const ReportSchema = "provost.verify/1"
+
+// MaxLockBytes is the largest lock file that is read or made.
+const MaxLockBytes = 64 << 20
+
+// Status is the outcome of a check. Its zero value is no outcome.
+type Status string
+
+// The outcomes of a check.
+const (
+	Passed  Status = "passed"
+	Failed  Status = "failed"
+	Skipped Status = "skipped" // it could not be made; Problem says why
+)
+
+// Check is one thing that was looked at.
+type Check struct {
+	ID      string `json:"id"` // stable, as in lock.hash or node1.keystore[0]
+	Status  Status `json:"status"`
+	File    string `json:"file,omitempty"`    // relative to what was verified
+	Field   string `json:"field,omitempty"`   // the place in the file
+	What    string `json:"what"`              // what is checked
+	Problem string `json:"problem,omitempty"` // what is wrong, or why it was skipped
+	Remedy  string `json:"remedy,omitempty"`
+}
+
+// Finding is something worth a warning that doesn't make the cluster wrong.
+type Finding struct {
+	ID      string `json:"id"`
+	File    string `json:"file,omitempty"`
+	Problem string `json:"problem"`
+	Remedy  string `json:"remedy"`
+}
+
+// Scope says what was verified.
+type Scope string
+
+// What Verify can look at.
+const (
+	ScopeCluster Scope = "cluster" // a directory with nodeN directories
+	ScopeNode    Scope = "node"    // one node's directory
+	ScopeLock    Scope = "lock"    // a lock file alone
+)
+
+// Report is what Verify found. Values that could not be read are null or empty.
+type Report struct {
+	Schema     string        `json:"schema"`
+	Path       string        `json:"path"` // absolute
+	Scope      Scope         `json:"scope"`
+	Name       string        `json:"name"`
+	Network    *string       `json:"network"`
+	Version    string        `json:"version"`
+	LockHash   *cluster.Root `json:"lock_hash"`
+	Nodes      *int          `json:"nodes"`
+	Threshold  *int          `json:"threshold"`
+	Validators *int          `json:"validators"`
+	Passed     int           `json:"passed"`
+	Failed     int           `json:"failed"`
+	Skipped    int           `json:"skipped"`
+	Checks     []Check       `json:"checks"`
+	Findings   []Finding     `json:"findings"`
+}
+
+// OK reports whether checks were made and none failed.
+func (r *Report) OK() bool { return r.Failed == 0 && r.Passed > 0 }
+
+// Failures returns the failed checks.
+func (r *Report) Failures() []Check {
+	var out []Check
+	for _, c := range r.Checks {
+		if c.Status == Failed {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (r *Report) add(checks ...Check) {
+	for _, c := range checks {
+		switch c.Status {
+		case Passed:
+			r.Passed++
+		case Failed:
+			r.Failed++
+		case Skipped:
+			r.Skipped++
+		}
+	}
+	r.Checks = append(r.Checks, checks...)
+}
+
+// A sheet collects the checks of one file or one part of it, with one user at a time.
+type sheet struct {
+	prefix   string // of ids, as in "node0."
+	file     string
+	checks   []Check
+	findings []Finding
+}
+
+// check notes an outcome: passed when err is nil.
+func (s *sheet) check(id, field, what string, err error, remedy string) bool {
+	c := Check{ID: s.prefix + id, Status: Passed, File: s.file, Field: field, What: what}
+	if err != nil {
+		c.Status, c.Problem, c.Remedy = Failed, err.Error(), remedy
+	}
+	s.checks = append(s.checks, c)
+	return err == nil
+}
+
+func (s *sheet) skip(id, field, what, why string) {
+	s.checks = append(s.checks, Check{ID: s.prefix + id, Status: Skipped, File: s.file, Field: field, What: what, Problem: why})
+}
+
+func (s *sheet) finding(id, problem, remedy string) {
+	s.findings = append(s.findings, Finding{ID: s.prefix + id, File: s.file, Problem: problem, Remedy: remedy})
+}
+
+func index(what string, i int) string { return what + "[" + strconv.Itoa(i) + "]" }
+
+func octal(m fs.FileMode) string { return fmt.Sprintf("%04o", m.Perm()) }
