@@ -281,6 +281,9 @@ func Parse(raw []byte) (*Keystore, error) {
 	costly := func(field, format string, args ...any) error {
 		return &FieldError{field, fmt.Errorf("%w: %s: %s", ErrCost, field, fmt.Sprintf(format, args...))}
 	}
+	if missing := missingKey(raw, f.Crypto.KDF.Function); missing != "" {
+		return nil, bad(missing, "it is missing")
+	}
 	if f.Version != 4 {
 		return nil, bad("version", "found %d, want 4", f.Version)
 	}
@@ -352,6 +355,46 @@ func Parse(raw []byte) (*Keystore, error) {
 		return nil, bad("crypto.kdf.function", "want pbkdf2 or scrypt")
 	}
 	return ks, nil
+}
+
+// missingKey returns the path of the first key that a keystore must have and this one hasn't.
+// encoding/json takes a key in any case; other programs that read keystores don't.
+func missingKey(raw []byte, kdf string) string {
+	costs := []string{"dklen", "salt", "c", "prf"}
+	if kdf == "scrypt" {
+		costs = []string{"dklen", "salt", "n", "r", "p"}
+	}
+	module := []string{"function", "params", "message"}
+	for _, level := range []struct {
+		path []string
+		keys []string
+	}{
+		{nil, []string{"crypto", "pubkey", "path", "uuid", "version"}},
+		{[]string{"crypto"}, []string{"checksum", "cipher", "kdf"}},
+		{[]string{"crypto", "checksum"}, module},
+		{[]string{"crypto", "cipher"}, module},
+		{[]string{"crypto", "kdf"}, module},
+		{[]string{"crypto", "cipher", "params"}, []string{"iv"}},
+		{[]string{"crypto", "kdf", "params"}, costs},
+	} {
+		at := json.RawMessage(raw)
+		object := map[string]json.RawMessage{}
+		for _, step := range append([]string{""}, level.path...) {
+			if step != "" {
+				at = object[step]
+			}
+			object = map[string]json.RawMessage{}
+			if json.Unmarshal(at, &object) != nil {
+				return strings.Join(level.path, ".")
+			}
+		}
+		for _, key := range level.keys {
+			if _, ok := object[key]; !ok {
+				return strings.Join(append(level.path, key), ".")
+			}
+		}
+	}
+	return ""
 }
 
 // scryptSlot is held while scrypt runs: its memory would otherwise multiply by the callers.
