@@ -15,7 +15,7 @@ import (
 func (d *Desk) check(r engine.Request, do bool) (Verb, []byte, error) {
 	if r.Action == nil {
 		return Verb{}, nil, &engine.Problem{Code: engine.CodeUsage, Exit: engine.ExitUsage, Doing: "act", Field: "action",
-			Cause: "the request names no action", Remedy: "send one of the kinds that provost docs lists"}
+			Cause: "the request names no action", Remedy: "send one of the known kinds"}
 	}
 	doing := r.Action.Doing()
 	raw, err := engine.MarshalAction(r.Action)
