@@ -367,12 +367,16 @@ func TestStuckReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := host(t, Options{Root: "/nonexistent"})
 		h.calls.now = time.Now
+		var mu sync.Mutex
 		calls := 0
 		hang := make(chan struct{})
 		var told []engine.Reading[int]
 		task := group(h, "test", time.Second, func(context.Context) (*int, error) {
+			mu.Lock()
 			calls++
-			switch calls {
+			n := calls
+			mu.Unlock()
+			switch n {
 			case 2:
 				<-hang
 			case 3:
@@ -380,31 +384,40 @@ func TestStuckReading(t *testing.T) {
 			case 4:
 				panic("boom")
 			}
-			return &calls, nil
-		}, func(r *engine.Reading[int]) { told = append(told, *r) })
+			return &n, nil
+		}, func(r *engine.Reading[int]) {
+			mu.Lock()
+			told = append(told, *r)
+			mu.Unlock()
+		})
+		latest := func() (engine.Reading[int], int) {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return told[len(told)-1], calls
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		start := time.Now()
 		go func() { done <- task(ctx) }()
 		time.Sleep(10*time.Second + time.Millisecond)
-		if calls != 2 {
-			t.Errorf("%d calls: a hanging one must not be joined by others", calls)
+		last, n := latest()
+		if n != 2 {
+			t.Errorf("%d calls: a hanging one must not be joined by others", n)
 		}
-		last := told[len(told)-1]
 		if last.Value == nil || !last.At.Equal(start) || last.Problem != "reading test has not come back for 9s" {
 			t.Errorf("the value must grow old and say why: %+v", last)
 		}
 		close(hang)
-		synctest.Wait()
-		if last = told[len(told)-1]; last.Problem != "" || time.Since(*last.At) > time.Second {
+		if last, _ = latest(); last.Problem != "" || time.Since(*last.At) > time.Second {
 			t.Errorf("after it came back: %+v", last)
 		}
 		time.Sleep(time.Second)
-		if last = told[len(told)-1]; last.Problem != "no luck" || last.Value == nil {
+		if last, _ = latest(); last.Problem != "no luck" || last.Value == nil {
 			t.Errorf("a failure must keep the value: %+v", last)
 		}
 		time.Sleep(time.Second)
-		if last = told[len(told)-1]; !strings.HasPrefix(last.Problem, "the reading crashed: boom") {
+		if last, _ = latest(); !strings.HasPrefix(last.Problem, "the reading crashed: boom") {
 			t.Errorf("a crash must be a problem: %+v", last)
 		}
 		cancel()
