@@ -208,11 +208,11 @@ func (p *proc) take(c command, now time.Time) error {
 		}
 		p.set(StateHeld, now)
 	}
-	p.publish(EventNone)
-	if c.wish != "" || c.spec != nil {
-		return p.save()
+	if c.wish == "" && c.spec == nil && !c.down {
+		return nil
 	}
-	return nil
+	p.publish(EventNone)
+	return p.save()
 }
 
 // wanted tells whether a process should be there.
@@ -251,7 +251,10 @@ func (p *proc) step(now time.Time) time.Time {
 		if p.unwanted() {
 			return p.stop(now)
 		}
-		if r := readRun(p.h.Dir); r != nil && r.Run == p.h.Run && r.ChildPID > 0 {
+		// Told apart by the stub, not by the run: should another engine have written spec.json
+		// in between, our stub carries out that order.
+		if r := readRun(p.h.Dir); r != nil && r.ID == p.id && r.StubPID == p.h.StubPID && r.StubTicks == p.h.StubTicks && r.ChildPID > 0 {
+			p.h.Run = r.Run
 			p.up(*r, EventStarted, now)
 			return p.step(now)
 		}
@@ -513,6 +516,9 @@ func (p *proc) finish(now time.Time) {
 		p.set(StateBackoff, now)
 		return
 	}
+	if r := readRun(p.h.Dir); r != nil && r.ID == p.id && r.StubPID == p.h.StubPID && r.StubTicks == p.h.StubTicks {
+		p.h.Run = r.Run // see StateStarting
+	}
 	x, err := readExit(p.h.Dir, p.h.Run)
 	if x == nil {
 		cause := "its stub was killed, and the kernel ended the process with it"
@@ -526,12 +532,12 @@ func (p *proc) finish(now time.Time) {
 		case killedBy != 0:
 			cause = fmt.Sprintf("its stub was killed by %s, and the kernel ended the process with it", signalName(killedBy))
 		}
-		p.sweep()
 		x = &exited{Exit: engine.ExitRecord{At: now, Cause: cause}}
 		if !p.h.StartedAt.IsZero() {
 			x.StartedAt = &p.h.StartedAt
 		}
 	}
+	p.sweep() // what left the child's group is beyond the stub's reach
 	p.settle(now, *x, p.h.Stopping)
 }
 
@@ -656,6 +662,7 @@ func hasExit(h handle) bool {
 
 // endedUnwatched settles a run that ended while no engine watched.
 func (p *proc) endedUnwatched(now time.Time, r *running) {
+	p.sweep()
 	x, err := readExit(p.h.Dir, p.h.Run)
 	if x != nil {
 		p.settle(now, *x, p.h.Stopping)
@@ -674,7 +681,6 @@ func (p *proc) endedUnwatched(now time.Time, r *running) {
 	if rebooted {
 		e.Exit.Cause = "the machine was restarted"
 	}
-	p.sweep()
 	// A restart of the machine is nobody's fault: no death.
 	p.settle(now, e, p.h.Stopping || rebooted)
 }

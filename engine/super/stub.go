@@ -494,6 +494,12 @@ func rotateLog(f *os.File, path string, limit int64) error {
 		return err
 	}
 	defer out.Close()
+	// Far over the limit already: then the newest part is what is kept.
+	if fi.Size() > 2*limit {
+		if _, err := in.Seek(fi.Size()-limit, io.SeekStart); err != nil {
+			return err
+		}
+	}
 	// Bounded, should the child write faster than we copy: what is beyond is cut.
 	_, err = io.Copy(out, io.LimitReader(in, 2*limit))
 	if errors.Is(err, unix.ENOSPC) {
