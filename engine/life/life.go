@@ -39,6 +39,9 @@ type Options struct {
 	// OnEnd hears of a task that ended with an error or a panic while its scope was
 	// open. It is called from the task's goroutine.
 	OnEnd func(name string, err error)
+	// Restart says whether a task that panicked is started again, a second later
+	// and at most maxRestarts times; nil: none is.
+	Restart func(name string) bool
 }
 
 // Life is the root of all scopes. Its methods may be called from any goroutine.
@@ -90,6 +93,9 @@ func (l *Life) Scope(name string) *Scope {
 	return &Scope{l: l, name: name, ctx: ctx, cancel: cancel, open: map[string]int{}}
 }
 
+// maxRestarts bounds how often one task is started again after a panic.
+const maxRestarts = 5
+
 // PanicError is what a task's panic becomes.
 type PanicError struct {
 	Task  string
@@ -129,6 +135,18 @@ func (s *Scope) run(name string, fn func(ctx context.Context) error) {
 		obs.TaskStarted(name)
 	}
 	err := s.l.guarded(name, s.ctx, fn)
+	var pe *PanicError
+	for n := 0; n < maxRestarts && s.ctx.Err() == nil && errors.As(err, &pe) && s.l.o.Restart != nil && s.l.o.Restart(name); n++ {
+		s.l.o.Log.Error("task.restart", "task", name, "room", s.name, "err", err)
+		if s.l.o.OnEnd != nil {
+			s.l.o.OnEnd(name, err)
+		}
+		select {
+		case <-time.After(time.Second):
+			err = s.l.guarded(name, s.ctx, fn)
+		case <-s.ctx.Done():
+		}
+	}
 	ended := s.ctx.Err() != nil
 	if ended && errors.Is(err, context.Canceled) {
 		err = nil

@@ -141,3 +141,36 @@ func TestStartStopsAtTheFirstError(t *testing.T) {
 		t.Errorf("ran %d, started %v, err %v", ran, started, err)
 	}
 }
+
+func TestPanickedTaskIsStartedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Options{Restart: func(name string) bool { return name == "reader" }})
+		s := l.Scope("room")
+		runs := map[string]int{}
+		var mu sync.Mutex
+		task := func(name string, panics int) {
+			s.Go(name, func(ctx context.Context) error {
+				mu.Lock()
+				runs[name]++
+				n := runs[name]
+				mu.Unlock()
+				if n <= panics {
+					panic("no")
+				}
+				<-ctx.Done()
+				return nil
+			})
+		}
+		task("reader", 2)
+		task("act", 2)
+		time.Sleep(10 * time.Second)
+		mu.Lock()
+		defer mu.Unlock()
+		if got := l.Running(); !slices.Equal(got, []string{"reader"}) || runs["reader"] != 3 || runs["act"] != 1 {
+			t.Errorf("running %v after %v runs", got, runs)
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
