@@ -1,0 +1,189 @@
+package tui
+
+import (
+	"fmt"
+	"time"
+
+	tea "github.com/charmbracelet/bubbletea"
+
+	"app.provost/engine"
+	"app.provost/tui/page"
+)
+
+// suddenFor is how long an overlay that opened by itself swallows keys.
+const suddenFor = 500 * time.Millisecond
+
+// key takes one key: overlay, view, everywhere, in this order.
+func (m *model) key(k tea.KeyMsg) {
+	name, text := k.String(), ""
+	if k.Type == tea.KeyRunes {
+		text = string(k.Runes)
+		name = text
+		if k.Alt {
+			name = "alt+" + text
+		}
+	}
+	if k.Type == tea.KeySpace {
+		name, text = " ", " "
+	}
+	if k.Paste {
+		if t := m.top(); t == nil || !t.overlay.Paste(m, string(k.Runes)) {
+			m.Say("pasted text is ignored outside a field: it never acts as keys")
+		}
+		return
+	}
+	switch name {
+	case "ctrl+c":
+		now := m.o.Now()
+		if now.Sub(m.lastCtrl) < 2*time.Second {
+			m.Quit()
+			return
+		}
+		m.lastCtrl = now
+		m.Say("ctrl+c again leaves the screen; the engine stays up")
+		return
+	case "ctrl+z":
+		m.suspend()
+		return
+	case "ctrl+l":
+		m.pending = append(m.pending, tea.ClearScreen)
+		return
+	}
+	if t := m.top(); t != nil {
+		if t.overlay.Sudden() && m.o.Now().Sub(t.opened) < suddenFor {
+			return
+		}
+		t.overlay.Key(m, name, text)
+		return
+	}
+	if k.Type == tea.KeyRunes && len(k.Runes) > 1 {
+		// Fast typing may come as one message; each character is a key of its own.
+		for _, r := range k.Runes {
+			m.key(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}})
+		}
+		return
+	}
+	b := m.keys[m.views[m.at].ID][name]
+	if b == nil {
+		b = m.globals[name]
+	}
+	if b == nil {
+		m.Say(fmt.Sprintf("%s: no such key here, ? lists them", name))
+		return
+	}
+	if why := b.OffNow(m.Look()); why != "" {
+		m.Say(shown(name) + ": " + why)
+		return
+	}
+	b.Do(m)
+}
+
+func shown(key string) string {
+	if key == " " {
+		return "space"
+	}
+	return key
+}
+
+// globalKeys is the table of keys that work in every view.
+func (m *model) globalKeys() []page.Binding {
+	var out []page.Binding
+	for _, v := range m.views {
+		if v.Key == "" {
+			continue
+		}
+		b := page.Binding{Name: "view." + string(v.ID), Keys: []string{v.Key}, Do: func(page.Host) { m.Go(v.ID, "") }}
+		if v.Key == "1" {
+			b.Show, b.Help, b.Group = "1-9 0 J", "views", page.GroupMove
+		}
+		out = append(out, b)
+	}
+	next := func(dir int) func(page.Host) {
+		return func(page.Host) {
+			for i := 1; i < len(m.views); i++ {
+				k := (m.at + dir*i + len(m.views)*2) % len(m.views)
+				if m.inBar(k) && m.views[k].Page != nil {
+					m.Go(m.views[k].ID, "")
+					return
+				}
+			}
+		}
+	}
+	every := page.GroupEvery
+	return append(out,
+		page.Binding{Name: "help", Keys: []string{"?", "h", "f1"}, Show: "?", Help: "help for this view", Brief: "help", Group: every, Hint: 98, Do: func(page.Host) { m.openHelp() }},
+		page.Binding{Name: "command", Keys: []string{":"}, Help: "command, tab completes", Brief: "command", Group: every, Hint: 40, Do: func(page.Host) { m.openCommand("") }},
+		page.Binding{Name: "filter", Keys: []string{"/"}, Show: "/ n N", Help: "filter, next, previous", Brief: "filter", Group: every, Hint: 41, Do: func(page.Host) { m.openFilter() }},
+		page.Binding{Name: "back", Keys: []string{"esc"}, Help: "back", Group: page.GroupMove, Do: func(h page.Host) { h.Back() }},
+		page.Binding{Name: "previous", Keys: []string{"-"}, Show: "- [ ]", Help: "last view, neighbours", Group: page.GroupMove, Do: func(page.Host) {
+			if m.previous != m.at {
+				m.Go(m.views[m.previous].ID, "")
+			}
+		}},
+		page.Binding{Name: "view.left", Keys: []string{"[", "shift+tab"}, Do: next(-1)},
+		page.Binding{Name: "view.right", Keys: []string{"]", "tab"}, Do: next(1)},
+		page.Binding{Name: "ack", Keys: []string{"a"}, Help: "acknowledge the worst alert", Brief: "ack", Hint: 50, Group: every, Act: true, Do: func(page.Host) { m.ackWorst() }},
+		page.Binding{Name: "wizards", Keys: []string{"w"}, Help: "wizards", Hint: 51, Group: every, Do: func(page.Host) { m.openWizards() }},
+		page.Binding{Name: "freeze", Keys: []string{"f"}, Help: "freeze the screen", Brief: "freeze", Hint: 52, Group: every, Do: func(page.Host) { m.freeze() }},
+		page.Binding{Name: "faster", Keys: []string{"+"}, Show: "+ _", Help: "faster, slower", Group: every, Do: func(page.Host) { m.setRate(m.rate + 1) }},
+		page.Binding{Name: "slower", Keys: []string{"_"}, Do: func(page.Host) { m.setRate(m.rate - 1) }},
+		page.Binding{Name: "refresh", Keys: []string{"R", "r"}, Show: "R", Help: "refresh now", Group: every, Do: func(page.Host) {
+			m.bridge.kick()
+			m.Say("asked for a new picture")
+		}},
+		page.Binding{Name: "times", Keys: []string{"t"}, Help: "clock or age", Group: every, Do: func(page.Host) { m.ages = !m.ages }},
+		page.Binding{Name: "copy.all", Keys: []string{"y"}, Do: func(page.Host) {
+			if m.Look().Ready() {
+				m.Copy("name of the engine", m.snap.Engine.Value.Name)
+			}
+		}},
+		page.Binding{Name: "leave", Keys: []string{"q"}, Help: "leave, the engine stays up", Brief: "leave (engine stays)", Group: every, Hint: 99, Do: func(page.Host) { m.askLeave(false) }},
+	)
+}
+
+func (m *model) freeze() {
+	if m.frozen.IsZero() {
+		m.frozen = m.o.Now()
+		m.Say("frozen: f goes on")
+		return
+	}
+	m.frozen = time.Time{}
+	m.now = m.o.Now()
+	m.snap = m.latest
+	m.sum.Summarize(m.snap, m.now)
+	m.sync()
+}
+
+func (m *model) setRate(i int) {
+	m.rate = min(max(i, 0), len(rates)-1)
+	m.retune()
+	m.Say(fmt.Sprintf("a picture every %s", rates[m.rate]))
+}
+
+// ackWorst acknowledges the first open alert of the highest level.
+func (m *model) ackWorst() {
+	var worst *engine.Finding
+	for i := range m.snap.Alerts.List() {
+		f := &m.snap.Alerts.Rows[i]
+		if f.ClosedAt == nil && f.AckBy == "" && (worst == nil || f.Level.Rank() > worst.Level.Rank()) {
+			worst = f
+		}
+	}
+	if worst == nil {
+		m.Say("a: no open alert to acknowledge")
+		return
+	}
+	m.Act(engine.AckAlerts{IDs: []string{worst.ID}})
+}
+
+// inBar tells whether a view stands in the bar.
+func (m *model) inBar(i int) bool {
+	v := &m.views[i]
+	if m.showAll {
+		return true
+	}
+	if m.hidden[v.ID] {
+		return false
+	}
+	return v.There == nil || v.Page != nil && m.snap.Engine == nil || v.There(m.snap)
+}
