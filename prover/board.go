@@ -307,7 +307,7 @@ func (t Ticket) Advance(c JobChange) (Ticket, error) {
 			return t, t.refuse("expire lease", ErrNotExpired)
 		}
 		return t.fail(Failure{Code: FailLeaseExpired, Retry: true,
-			Text: fmt.Sprintf("worker %s was not heard of for the whole of its lease (attempt %d)", t.Lease.Worker, c.Attempt)}, c.At), nil
+			Text: fmt.Sprintf("worker %s was silent, or did not finish, until its lease ended (attempt %d)", t.Lease.Worker, c.Attempt)}, c.At), nil
 	case StoreProof:
 		if !t.holds(c.Proof.Worker, c.Proof.Attempt) {
 			return t, t.refuse("store proof", ErrLate)

@@ -1,4 +1,3 @@
-// Package queue hands jobs to data workers and has every proof verified before it counts.
 package queue
 
 import (
