@@ -160,9 +160,9 @@ func (m *model) keep(entries []engine.Entry) {
 		if e.N != m.last+1 {
 			m.tail = nil // somebody else wrote in between: what follows is without gaps again
 		}
-		if len(m.tail) >= 2*tailEntries {
+		if n := m.o.TailEntries; len(m.tail) >= 2*n {
 			// A new array: publications still hold the old one.
-			m.tail = append(make([]engine.Entry, 0, 2*tailEntries+1), m.tail[len(m.tail)-tailEntries:]...)
+			m.tail = append(make([]engine.Entry, 0, 2*n), m.tail[len(m.tail)-n+1:]...)
 		}
 		m.tail = append(m.tail, e)
 		m.last = e.N

@@ -30,7 +30,6 @@ const (
 	tickEvery    = time.Second            // what changes by time alone: mutes, trends, ages
 	maxRecords   = 4096                   // records that wait, in the inbox and for the disk
 	maxSlots     = 262_144                // observations that wait: far above what one engine has things
-	tailEntries  = 4096                   // journal entries kept in memory for feeds
 	retryJournal = time.Second            // after the disk refused entries
 )
 
@@ -59,8 +58,11 @@ type Options struct {
 	Marks     Marks // nil: acknowledgements end with the process
 	// Parts are the configured ones of machines, workers, gpus, jobs and nodes: the
 	// others stay nil in snapshots, and facts for them are ignored.
-	Parts  []engine.SectionName
-	Logger *slog.Logger
+	Parts []engine.SectionName
+	// TailEntries (default 4,096) is how many of the newest journal entries are kept in
+	// memory for feeds; older ones are read from the journal.
+	TailEntries int
+	Logger      *slog.Logger
 }
 
 // State knows. Run must be running for anything told to be seen.
@@ -94,6 +96,9 @@ func New(o Options) (*State, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.TailEntries < 1 {
+		o.TailEntries = 4096
 	}
 	for _, p := range o.Parts {
 		if !slices.Contains([]engine.SectionName{engine.SecMachines, engine.SecWorkers, engine.SecGPUs, engine.SecJobs, engine.SecNodes}, p) {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"app.provost/engine/enginetest"
 	"app.provost/prover"
 	"app.provost/prover/provertest"
 )
@@ -54,4 +55,11 @@ func BenchmarkBoard(b *testing.B) {
 			b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "jobs/s")
 		})
 	}
+}
+
+func TestKeeper(t *testing.T) {
+	enginetest.RunKeeper(t, func(t *testing.T) (enginetest.Keeper, enginetest.Documents) {
+		s := openTest(t, Options{})
+		return s, s.Shelf("alerts")
+	})
 }
