@@ -66,11 +66,13 @@ type Report struct {
 	Nodes      *int          `json:"nodes"`
 	Threshold  *int          `json:"threshold"`
 	Validators *int          `json:"validators"`
-	Passed     int           `json:"passed"`
-	Failed     int           `json:"failed"`
-	Skipped    int           `json:"skipped"`
-	Checks     []Check       `json:"checks"`
-	Findings   []Finding     `json:"findings"`
+	// ShareIndex is which share a node directory holds, by its private key; null for other scopes.
+	ShareIndex *cluster.ShareIndex `json:"share_index"`
+	Passed     int                 `json:"passed"`
+	Failed     int                 `json:"failed"`
+	Skipped    int                 `json:"skipped"`
+	Checks     []Check             `json:"checks"`
+	Findings   []Finding           `json:"findings"`
 }
 
 // OK reports whether checks were made and none failed.

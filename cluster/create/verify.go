@@ -68,6 +68,10 @@ func Verify(ctx context.Context, path string, opts Options) (Report, error) {
 		}
 		return Report{}, e
 	}
+	if v.report.Scope == ScopeNode && len(v.nodes) == 1 && v.nodes[0].index >= 0 {
+		share := cluster.PeerIndex(v.nodes[0].index).Share()
+		v.report.ShareIndex = &share
+	}
 	return v.report, nil
 }
 

@@ -147,6 +147,12 @@ func TestVerifyOwnSample(t *testing.T) {
 	if again, err := lock.Encode(); err != nil || !bytes.Equal(again, raw) {
 		t.Errorf("the sample is written differently today (%v)", err)
 	}
+	if r.ShareIndex != nil {
+		t.Errorf("a cluster holds all shares, found %d", *r.ShareIndex)
+	}
+	if n, err := Verify(t.Context(), filepath.Join(dir, "node2"), Options{}); err != nil || !n.OK() || n.ShareIndex == nil || *n.ShareIndex != 3 {
+		t.Errorf("node2 holds share 3, found %v (%v, failed %v)", n.ShareIndex, err, failedIDs(n))
+	}
 }
 
 func sampleParams(dir string) Params {
