@@ -464,7 +464,10 @@ func Nearest(word string, list []string) string {
 	if word == "" || len(word) > 64 {
 		return ""
 	}
-	best, bestN := "", 1+min(2, (len(word)+1)/2)
+	best, bestN := "", 3
+	if len(word) < 5 {
+		bestN = 2
+	}
 	for _, w := range list {
 		n := slips(word, strings.ToLower(w))
 		if len(word) >= 2 && strings.HasPrefix(strings.ToLower(w), word) {
