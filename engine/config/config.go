@@ -29,6 +29,8 @@ type Config struct {
 	Name           string        // engine name, shown in the header
 	StateDir       string        // store, blobs, logs; identifies the engine
 	RuntimeDir     string        // sockets
+	Socket         string        // for faces; empty: RuntimeDir/Name.sock
+	Practice       string        // a label for every frame of an engine that is not for real work
 	NodeDirs       []string      // distributed-validator node directories
 	Workers        int           // data workers on this machine; -1: one per core but one
 	WorkerNice     int           // 0 to 19
@@ -60,6 +62,14 @@ const (
 	FromEnv     Origin = "environment"
 	FromFlag    Origin = "flag"
 )
+
+// SocketPath is where the engine of this configuration listens for faces.
+func (c Config) SocketPath() string {
+	if c.Socket != "" {
+		return c.Socket
+	}
+	return filepath.Join(c.RuntimeDir, c.Name+".sock")
+}
 
 // Key is one setting.
 type Key struct {
@@ -121,6 +131,8 @@ var keys = []Key{
 	text("name", "name", "name of the engine, shown in the header", func(c *Config) *string { return &c.Name }, oneWord),
 	text("state-dir", "state-dir", "directory of the store, blobs and logs; it identifies the engine", func(c *Config) *string { return &c.StateDir }, absolute),
 	text("runtime-dir", "runtime-dir", "directory of the sockets", func(c *Config) *string { return &c.RuntimeDir }, absolute),
+	text("socket", "socket", "socket for screens and commands; empty: NAME.sock in the runtime directory", func(c *Config) *string { return &c.Socket }, absoluteOrNone),
+	text("practice", "practice", "label shown on every frame of an engine that is not for real work", func(c *Config) *string { return &c.Practice }, nil),
 	list("node-dirs", "data-dir", "distributed-validator node directories, as made by create cluster or by Charon", func(c *Config) *[]string { return &c.NodeDirs }),
 	{"workers.count", "workers", "data workers on this machine: a number, or auto for one per core but one",
 		func(c *Config) string {
@@ -487,6 +499,13 @@ func absolute(s string) error {
 		return errors.New("want an absolute path")
 	}
 	return nil
+}
+
+func absoluteOrNone(s string) error {
+	if s == "" {
+		return nil
+	}
+	return absolute(s)
 }
 
 func oneWord(s string) error {
