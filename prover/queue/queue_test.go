@@ -371,8 +371,8 @@ func TestPause(t *testing.T) {
 		}
 		drained := make(chan error, 1)
 		go func() { drained <- r.q.Drained(t.Context(), "w1") }()
-		synctest.Wait()
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if len(drained) != 0 || !r.workers["w1"].Pausing {
 			t.Error("drained with a job in hand")
 		}
