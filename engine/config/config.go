@@ -8,6 +8,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -68,8 +70,25 @@ func (c Config) SocketPath() string {
 	if c.Socket != "" {
 		return c.Socket
 	}
-	return filepath.Join(c.RuntimeDir, c.Name+".sock")
+	return filepath.Join(c.RuntimeDir, c.runtimeName()+".sock")
 }
+
+// WorkerSocketPath is where its workers report.
+func (c Config) WorkerSocketPath() string {
+	return filepath.Join(c.RuntimeDir, c.runtimeName()+".workers.sock")
+}
+
+// runtimeName is unique for a state directory, which is what identifies an engine:
+// its name alone for the usual place of that name, else with a mark of the directory.
+func (c Config) runtimeName() string {
+	if c.StateDir == stateDirOf(c.Name) {
+		return c.Name
+	}
+	sum := sha256.Sum256([]byte(filepath.Clean(c.StateDir)))
+	return c.Name + "-" + hex.EncodeToString(sum[:4])
+}
+
+func stateDirOf(name string) string { return filepath.Join(stateHome(), name) }
 
 // Key is one setting.
 type Key struct {
@@ -96,7 +115,7 @@ func (k Key) Value(c Config) string { return k.get(&c) }
 // without a home of its own.
 func Default() Config {
 	return Config{
-		Name: "default", StateDir: filepath.Join(stateHome(), "default"), RuntimeDir: runtimeHome(),
+		Name: "default", StateDir: stateDirOf("default"), RuntimeDir: runtimeHome(),
 		Workers: -1, WorkerNice: 10, WorkerStop: 10 * time.Second,
 		LogLevel: "info", LogFormat: "auto", StatusEvery: time.Minute,
 		Lease: 30 * time.Second, MaxAttempts: 3, KeepFinished: 10_000, KeepKeys: 8 << 30,
@@ -129,7 +148,7 @@ func Keys() []Key { return slices.Clone(keys) }
 
 var keys = []Key{
 	text("name", "name", "name of the engine, shown in the header", func(c *Config) *string { return &c.Name }, oneWord),
-	text("state-dir", "state-dir", "directory of the store, blobs and logs; it identifies the engine", func(c *Config) *string { return &c.StateDir }, absolute),
+	text("state-dir", "state-dir", "directory of the store, blobs and logs; it identifies the engine (usually that of its name)", func(c *Config) *string { return &c.StateDir }, absolute),
 	text("runtime-dir", "runtime-dir", "directory of the sockets", func(c *Config) *string { return &c.RuntimeDir }, absolute),
 	text("socket", "socket", "socket for screens and commands; empty: NAME.sock in the runtime directory", func(c *Config) *string { return &c.Socket }, absoluteOrNone),
 	text("practice", "practice", "label shown on every frame of an engine that is not for real work", func(c *Config) *string { return &c.Practice }, nil),
@@ -262,6 +281,9 @@ func Load(src Sources) (Loaded, error) {
 		p := wrong[0]
 		p.More = wrong[1:]
 		return Loaded{}, &p
+	}
+	if len(said["state-dir"]) == 0 {
+		c.StateDir = stateDirOf(c.Name) // each name has a place of its own
 	}
 	out := Loaded{Config: c}
 	for _, k := range keys {

@@ -107,3 +107,37 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestSocketsOfEngines(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", "/s")
+	t.Setenv("XDG_RUNTIME_DIR", "/r")
+	socket := func(flags map[string]string) string {
+		c, err := Load(Sources{Flags: flags})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.SocketPath()
+	}
+	seen := map[string]bool{}
+	for want, flags := range map[string]map[string]string{
+		"/r/provost/default.sock": {},
+		"/r/provost/two.sock":     {"name": "two"},
+		"/r/provost/default-":     {"state-dir": "/a"},
+		"/x.sock":                 {"socket": "/x.sock", "state-dir": "/a"},
+	} {
+		got := socket(flags)
+		if seen[got] {
+			t.Errorf("%v shares the socket %s", flags, got)
+		}
+		seen[got] = true
+		if got != want && !strings.HasPrefix(want, "/r/provost/default-") {
+			t.Errorf("%v: %s, want %s", flags, got, want)
+		}
+	}
+	if a, b := socket(map[string]string{"state-dir": "/a"}), socket(map[string]string{"state-dir": "/b"}); a == b {
+		t.Errorf("two state directories share %s", a)
+	}
+	if c, _ := Load(Sources{Flags: map[string]string{"name": "two"}}); c.StateDir != "/s/provost/two" {
+		t.Errorf("state of two is in %s", c.StateDir)
+	}
+}
