@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -67,7 +68,11 @@ func addConfigFlags(fl *pflag.FlagSet) {
 	fl.SortFlags = false
 	for _, k := range config.Keys() {
 		if k.Flag != "" && !persistentFlag(k.Flag) {
-			fl.String(k.Flag, "", k.Help+" (default: "+orNone(k.Default())+")")
+			def := orNone(k.Default())
+			if filepath.IsAbs(def) { // it differs between users and machines; pages do not
+				def = "see provost config default"
+			}
+			fl.String(k.Flag, "", k.Help+" (default: "+def+")")
 		}
 	}
 }

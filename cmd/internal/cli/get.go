@@ -237,7 +237,8 @@ func (a *app) watchRows(parent context.Context, e engine.Engine, v *view, f prin
 func (a *app) describeCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "describe KIND/ID", Short: "everything that is known of one thing",
-		Long: `KIND is one of ` + strings.Join(kinds(), ", ") + ` (or its singular). ID is as "get -o name" lists it.`,
+		Long: `KIND is one of ` + strings.Join(kinds(), ", ") + ` (or its singular). ID is as "get -o name" lists it.
+-v says what each line means.`,
 		Example: `  provost describe worker/w3
   provost describe host m1 -o json
   provost describe gpu/m3/0`,
@@ -274,7 +275,7 @@ func (a *app) describe(cmd *cobra.Command, t *engine.Table, id string) error {
 	if err != nil {
 		return a.doing("describe "+t.One, err)
 	}
-	return print.Rows{Table: t, Snapshot: s, Now: a.Now()}.Describe(a.Stdout, row, f, a.style())
+	return print.Rows{Table: t, Snapshot: s, Now: a.Now()}.Describe(a.Stdout, row, f, a.g.verbose, a.style())
 }
 
 // completeLimit is how long a shell waits for names from the running engine.

@@ -395,7 +395,7 @@ func StatusText(w io.Writer, s *engine.Snapshot, now time.Time, st Style) error 
 		add("nodes", text, "")
 	}
 	if a := d.Alerts; a != nil {
-		add("alerts", fmt.Sprintf("%d critical, %d warnings, %d notes", a.Crit, a.Warn, a.Note), "")
+		add("alerts", fmt.Sprintf("%d crit, %d warn, %d note", a.Crit, a.Warn, a.Note), "")
 	}
 	for _, src := range d.Sources {
 		if src.State == "fresh" && src.Problem == "" {

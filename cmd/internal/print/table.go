@@ -172,8 +172,8 @@ func (r Rows) Line(row engine.Row) any {
 	}{Schema(r.Table), at, row}
 }
 
-// Describe writes one row with everything that is known of it.
-func (r Rows) Describe(w io.Writer, row engine.Row, f Format, st Style) error {
+// Describe writes one row with everything that is known of it; with docs also what each line means.
+func (r Rows) Describe(w io.Writer, row engine.Row, f Format, docs bool, st Style) error {
 	if f == AJSON || f == JSONL {
 		if f == JSONL {
 			return JSONLine(w, r.Line(row))
@@ -184,7 +184,7 @@ func (r Rows) Describe(w io.Writer, row engine.Row, f Format, st Style) error {
 	words := [][]string{nil}
 	for _, c := range r.Table.Columns {
 		v := c.Value(row, r.Now)
-		text := st.clean(c.Full(v))
+		text := st.clean(c.Full(v)) + unitWord(c, v)
 		if v.Known && v.Fresh != engine.Fresh && v.Fresh != engine.NeverRead {
 			text += "~ (read " + engine.Span(v.Age) + " ago)"
 		}
@@ -192,7 +192,11 @@ func (r Rows) Describe(w io.Writer, row engine.Row, f Format, st Style) error {
 		if c.Name == "state" || c.Name == "level" {
 			word = text
 		}
-		lines, words = append(lines, []string{c.Name, text + unitWord(c, v), c.Doc}), append(words, []string{"", word, "head"})
+		line, marks := []string{c.Name, text}, []string{"", word}
+		if docs {
+			line, marks = append(line, c.Doc), append(marks, "head")
+		}
+		lines, words = append(lines, line), append(words, marks)
 	}
 	more := func(name, value string) {
 		if value != "" {
