@@ -40,7 +40,7 @@ var ours = map[string]row{
 	"tui":                {[]string{"tui/", "engine", "cluster", "prover", "assets"}, "a screen that can reach machinery will, and then there are two ways"},
 	"tui/":               {[]string{"tui/", "engine", "cluster", "prover", "assets"}, "a screen that can reach machinery will, and then there are two ways"},
 	"tui/background":     {nil, "it must be initialised before bubbletea, so it depends on nothing but lipgloss"},
-	"cmd/":               {[]string{"cmd/", "tui", "tui/background", "engine", "engine/wire", "engine/rpc", "engine/config", "cluster", "prover", "assets"}, "commands take the waist, the hall, the dialler and the configuration"},
+	"cmd/":               {[]string{"cmd/", "tui", "tui/background", "engine", "engine/wire", "engine/rpc", "engine/config", "engine/scripted", "cluster", "prover", "assets"}, "commands take the waist, the hall, the dialler and the configuration"},
 	"cmd/internal/cli":   {[]string{"cmd/internal/", "engine", "engine/config", "cluster", "prover", "assets"}, "the command tree gets what runs handed to it, so that it can be tested without"},
 	"cmd/internal/print": {[]string{"engine", "cluster", "prover"}, "printers turn values into text and nothing else"},
 }

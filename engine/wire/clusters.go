@@ -1,0 +1,178 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"app.provost/cluster/create"
+	"app.provost/engine"
+)
+
+// The two verbs of cluster directories. They need no running part, so the same
+// functions serve a running engine and a command on its own.
+
+func createParams(a engine.CreateCluster) create.Params {
+	p := create.Params{
+		Name: a.Name, Dir: a.Dir, Nodes: a.Nodes, Threshold: a.Threshold, NumValidators: a.NumValidators,
+		WithdrawalAddresses: a.WithdrawalAddresses, FeeRecipientAddresses: a.FeeRecipientAddresses, Network: a.Network,
+		AllowLowThreshold: a.AllowLowThreshold, DepositAmounts: a.DepositAmounts, Compounding: a.Compounding,
+		TargetGasLimit: a.TargetGasLimit, ConsensusProtocol: a.ConsensusProtocol, InsecureKeys: a.InsecureKeys,
+	}
+	if p.TargetGasLimit == 0 {
+		p.TargetGasLimit = create.Defaults().TargetGasLimit
+	}
+	return p
+}
+
+func planCreateCluster(a engine.CreateCluster) (engine.Plan, error) {
+	pl, err := create.Plan(createParams(a))
+	if err != nil {
+		return engine.Plan{}, clusterProblem(a, err)
+	}
+	p := engine.Plan{
+		Title: fmt.Sprintf("create a cluster of %d nodes, threshold %d, with %s on %s", pl.Nodes, pl.Threshold, count(pl.Validators, "validator"), pl.Network),
+		Steps: []engine.Step{
+			{Name: "keys", Text: "make validator keys, split them, write everything into a directory beside the target"},
+			{Name: "verify", Text: "read it back and check every hash, signature, key, share and deposit"},
+			{Name: "rename", Text: "put it at " + pl.Dir + " in one step"},
+		},
+		Targets: []string{pl.Dir}, Warnings: append(pl.Warnings, pl.Notes...), Irreversible: pl.Irreversible,
+		Consent: engine.Consent{Level: "none"}, // with all flags given a command asks nothing
+	}
+	for _, l := range pl.Leftovers {
+		p.Warnings = append(p.Warnings, "what a killed run left at "+l+" will be wiped")
+	}
+	p.Files = plannedFiles(pl.Files)
+	return p, nil
+}
+
+func plannedFiles(files []create.PlannedFile) []engine.PlannedFile {
+	var out []engine.PlannedFile
+	for _, f := range files {
+		path := f.Path
+		if f.Mode&fs.ModeDir != 0 {
+			path += "/"
+		}
+		out = append(out, engine.PlannedFile{Path: path, Mode: fmt.Sprintf("%04o", f.Mode.Perm())})
+	}
+	return out
+}
+
+func runCreateCluster(ctx context.Context, a engine.CreateCluster, progress func(done, total int, what string)) (engine.Receipt, error) {
+	res, err := create.Run(ctx, createParams(a), progress)
+	if err != nil {
+		return engine.Receipt{}, clusterProblem(a, err)
+	}
+	r := engine.Receipt{Done: true, Targets: []string{res.Dir}, Files: plannedFiles(res.Files)}
+	r.Title = fmt.Sprintf("created a cluster of %d nodes, threshold %d, with %s on %s", res.Nodes, res.Threshold, count(len(res.Validators), "validator"), res.Network)
+	r.Facts = []engine.Fact{{Name: "directory", Value: res.Dir}, {Name: "lock hash", Value: res.LockHash.String()}}
+	for i, v := range res.Validators {
+		r.Facts = append(r.Facts, engine.Fact{Name: fmt.Sprintf("validator %d", i), Value: v.String()})
+	}
+	for _, w := range res.Warnings {
+		r.Notes = append(r.Notes, "warning: "+w)
+	}
+	r.Notes = append(r.Notes, res.Notes...)
+	for _, w := range res.Wiped {
+		r.Notes = append(r.Notes, "wiped what a killed run had left at "+w)
+	}
+	return r, nil
+}
+
+func planVerifyCluster(a engine.VerifyCluster) (engine.Plan, error) {
+	return engine.Plan{
+		Title: "verify " + a.Dir, ReadOnly: true, Targets: []string{a.Dir}, Consent: engine.Consent{Level: "none"},
+		Steps: []engine.Step{{Name: "verify", Text: "read every file and check every hash, signature, key, share and deposit; change nothing"}},
+	}, nil
+}
+
+// runVerifyCluster gives a receipt with every check. A failed check is not an error
+// of the act: it is what the act found out.
+func runVerifyCluster(ctx context.Context, a engine.VerifyCluster) (engine.Receipt, error) {
+	rep, err := create.Verify(ctx, a.Dir, create.Options{})
+	if err != nil {
+		return engine.Receipt{}, clusterProblem(a, err)
+	}
+	r := engine.Receipt{Done: true, Targets: []string{rep.Path}}
+	for _, c := range rep.Checks {
+		text := c.What
+		if c.Problem != "" {
+			text += ": " + c.Problem
+		}
+		r.Checks = append(r.Checks, engine.Check{Name: c.ID, Status: string(c.Status), File: c.File, Field: c.Field, Text: text, Remedy: c.Remedy})
+	}
+	for _, f := range rep.Findings {
+		r.Checks = append(r.Checks, engine.Check{Name: f.ID, Status: "warned", File: f.File, Text: f.Problem, Remedy: f.Remedy})
+	}
+	r.Title = fmt.Sprintf("%s: %d checks passed, %d failed, %d skipped", rep.Path, rep.Passed, rep.Failed, rep.Skipped)
+	fact := func(name, value string) {
+		if value != "" {
+			r.Facts = append(r.Facts, engine.Fact{Name: name, Value: value})
+		}
+	}
+	fact("scope", string(rep.Scope))
+	fact("name", rep.Name)
+	if rep.Network != nil {
+		fact("network", *rep.Network)
+	}
+	fact("version", rep.Version)
+	if rep.LockHash != nil {
+		fact("lock hash", rep.LockHash.String())
+	}
+	for _, n := range []struct {
+		name string
+		v    *int
+	}{{"nodes", rep.Nodes}, {"threshold", rep.Threshold}, {"validators", rep.Validators}} {
+		if n.v != nil {
+			fact(n.name, fmt.Sprint(*n.v))
+		}
+	}
+	return r, nil
+}
+
+// clusterProblem turns an error of cluster/create into what an operator is told.
+func clusterProblem(a engine.Action, err error) *engine.Problem {
+	p := engine.Problem{Code: engine.CodeUnexpected, Exit: engine.ExitUnexpected, Doing: a.Doing()}
+	var ps *create.ProblemsError
+	if errors.As(err, &ps) {
+		var all []engine.Problem
+		for _, one := range ps.Problems {
+			all = append(all, engine.Problem{Code: engine.CodeClusterParams, Exit: engine.ExitUsage, Doing: a.Doing(),
+				Field: one.Field, Cause: "--" + one.Field + ": " + one.Cause, Remedy: one.Remedy})
+		}
+		first := all[0]
+		first.More = all[1:]
+		return first.Because(err)
+	}
+	switch create.KindOf(err) {
+	case create.KindUsage:
+		p.Code, p.Exit = engine.CodeClusterParams, engine.ExitUsage
+	case create.KindExists:
+		p.Code, p.Exit = engine.CodeClusterExists, engine.ExitRefused
+	case create.KindNotAllowed:
+		p.Code, p.Exit = engine.CodeDirUnwritable, engine.ExitNotAllowed
+	case create.KindNoSpace:
+		p.Code = engine.CodeNoSpace
+	case create.KindCancelled:
+		p.Exit = engine.ExitInterrupt
+	}
+	var e *create.Error
+	if errors.As(err, &e) {
+		p.Cause, p.Remedy = e.Err.Error(), e.Remedy
+		if e.Path != "" && !strings.Contains(p.Cause, e.Path) {
+			p.Cause = e.Path + ": " + p.Cause
+		}
+	}
+	return p.Because(err)
+}
+
+// count is "1 validator", "2 validators".
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
