@@ -114,7 +114,8 @@ func (a *app) act(cmd *cobra.Command, e engine.Engine, action engine.Action, f a
 		}
 		defer hangUp()
 	}
-	ctx := cmd.Context()
+	ctx, stop := a.limited(cmd.Context(), "see whether it was ordered: provost acts list")
+	defer stop()
 	req := engine.Request{Key: f.key, Action: action}
 	if a.Actor != nil {
 		req.Actor = a.Actor()
@@ -125,7 +126,7 @@ func (a *app) act(cmd *cobra.Command, e engine.Engine, action engine.Action, f a
 	}
 	plan, err := e.Preview(ctx, req)
 	if err != nil {
-		return err
+		return orCause(ctx, err)
 	}
 	if isPlanning(cmd) {
 		return a.showPlan(cmd, plan, action)
@@ -148,7 +149,7 @@ func (a *app) act(cmd *cobra.Command, e engine.Engine, action engine.Action, f a
 		}
 		var p *engine.Problem
 		if !errors.As(err, &p) || p.Code != engine.CodePlanChanged || p.Plan == nil || !asked {
-			return err
+			return orCause(ctx, err)
 		}
 		fmt.Fprintln(a.Stderr, "things have changed meanwhile; this is the plan now:")
 		plan = *p.Plan
@@ -164,7 +165,7 @@ func (a *app) act(cmd *cobra.Command, e engine.Engine, action engine.Action, f a
 	if err != nil || receipt.Act == "" || receipt.Done || f.detach || !f.wait && !a.asks() {
 		return err
 	}
-	return a.followAct(ctx, e, receipt.Act, settled)
+	return a.followAct(cmd.Context(), e, receipt.Act, settled)
 }
 
 // consent gets the agreement that a plan needs. It tells whether somebody was asked.

@@ -144,7 +144,7 @@ func alertIDs(args []string) ([]string, error) {
 func (a *app) ackAlertCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "alert ID...", Short: "say that alerts were seen", Aliases: []string{"alerts"}, Args: cobra.MinimumNArgs(1), Long: alertHelp,
-		Example: `  provost ack alert worker.down:m17/w1066
+		Example: `  provost ack alert worker.down:worker/w1066
   provost ack alert all`,
 		ValidArgsFunction: a.completeRows(engine.TableAlerts),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -161,7 +161,7 @@ func (a *app) muteAlertCmd() *cobra.Command {
 	var act engine.MuteAlerts
 	c := &cobra.Command{
 		Use: "alert ID...", Short: "hide alerts for a while; they stay open", Aliases: []string{"alerts"}, Args: cobra.MinimumNArgs(1), Long: alertHelp,
-		Example:           `  provost mute alert gpu.hot:m3/2 --for 1h`,
+		Example:           `  provost mute alert gpu.hot:gpu/m3/2 --for 1h`,
 		ValidArgsFunction: a.completeRows(engine.TableAlerts),
 	}
 	c.Flags().Var((*durationFlag)(&act.For), "for", "how long, as in 1h")

@@ -132,8 +132,9 @@ var (
 // exit code. Errors have been printed.
 func Run(ctx context.Context, d Deps, args []string) engine.ExitCode {
 	a := newApp(d)
+	defer close(a.over)
 	root := a.tree()
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...)) // nil would mean the process's own
 	root.SetIn(d.Stdin)
 	root.SetOut(d.Stdout)
 	root.SetErr(d.Stderr)
@@ -146,9 +147,10 @@ func Run(ctx context.Context, d Deps, args []string) engine.ExitCode {
 func Parse(args []string) (engine.Action, error) {
 	var got engine.Action
 	a := newApp(Deps{Stdin: strings.NewReader(""), Stdout: io.Discard, Stderr: io.Discard, Now: time.Now})
+	defer close(a.over)
 	a.capture = func(act engine.Action) { got = act }
 	root := a.tree()
-	root.SetArgs(args)
+	root.SetArgs(append([]string{}, args...))
 	root.SetOut(io.Discard)
 	root.SetErr(io.Discard)
 	if err := root.ExecuteContext(context.Background()); err != nil {
@@ -166,6 +168,7 @@ type app struct {
 	g       globals
 	capture func(engine.Action) // set: acts are parsed, not done
 	lines   *lineReader
+	over    chan struct{} // closed when the command has ended
 }
 
 func newApp(d Deps) *app {
@@ -175,7 +178,7 @@ func newApp(d Deps) *app {
 	if d.Stdin == nil {
 		d.Stdin = strings.NewReader("")
 	}
-	return &app{Deps: d}
+	return &app{Deps: d, over: make(chan struct{})}
 }
 
 // globals are the flags of every command.
@@ -321,15 +324,17 @@ func (a *app) finish(ctx context.Context, err error) engine.ExitCode {
 		return exit.Code
 	}
 	var p *engine.Problem
-	if !errors.As(err, &p) {
+	errors.As(err, &p)
+	if p == nil || p.Exit != engine.ExitDeclined { // ctrl+c in a question declines
 		switch cause := context.Cause(ctx); {
 		case errors.Is(cause, ErrInterrupted):
 			return engine.ExitInterrupt
 		case errors.Is(cause, ErrTerminated):
 			return engine.ExitTerminated
-		case errors.Is(err, context.DeadlineExceeded):
-			err = engine.Problem{Exit: engine.ExitTimeout, Cause: "timed out", Remedy: "give more time with --timeout"}.Because(err)
 		}
+	}
+	if p == nil && errors.Is(err, context.DeadlineExceeded) {
+		err = engine.Problem{Exit: engine.ExitTimeout, Cause: "timed out", Remedy: "give more time with --timeout"}.Because(err)
 	}
 	if a.g.output == string(print.AJSON) || a.g.output == string(print.JSONL) {
 		print.JSONLine(a.Stderr, print.ProblemObject(err))
@@ -488,8 +493,8 @@ func (a *app) limited(ctx context.Context, remedy string) (context.Context, cont
 }
 
 // lineReader reads standard input in a goroutine of its own, because a read on a
-// terminal cannot be called off. The goroutine ends with the input or the process,
-// and holds at most one line that nobody took.
+// terminal cannot be called off. The goroutine ends with the input, with the command
+// as soon as its read returns, or with the process.
 type lineReader struct{ lines chan lineOrErr }
 
 type lineOrErr struct {
@@ -500,22 +505,32 @@ type lineOrErr struct {
 // maxAnswer bounds one typed line.
 const maxAnswer = 4096
 
-func newLineReader(r io.Reader) *lineReader {
+func newLineReader(r io.Reader, over <-chan struct{}) *lineReader {
 	l := &lineReader{make(chan lineOrErr)}
+	send := func(x lineOrErr) bool {
+		select {
+		case l.lines <- x:
+			return true
+		case <-over:
+			return false
+		}
+	}
 	go func() {
 		defer close(l.lines)
 		b := bufio.NewReaderSize(r, maxAnswer)
 		for {
 			raw, err := b.ReadSlice('\n')
 			if errors.Is(err, bufio.ErrBufferFull) {
-				l.lines <- lineOrErr{err: fmt.Errorf("the answer is longer than %d bytes", maxAnswer)}
+				send(lineOrErr{err: fmt.Errorf("the answer is longer than %d bytes", maxAnswer)})
 				return
 			}
 			if err != nil {
 				// A last line without its end is no answer: nobody pressed enter.
 				return
 			}
-			l.lines <- lineOrErr{line: strings.TrimRight(string(raw), "\r\n")}
+			if !send(lineOrErr{line: strings.TrimRight(string(raw), "\r\n")}) {
+				return
+			}
 		}
 	}()
 	return l
@@ -524,7 +539,7 @@ func newLineReader(r io.Reader) *lineReader {
 // ask puts a question and reads one line. The end of input and ctrl+c decline.
 func (a *app) ask(ctx context.Context, question string) (string, error) {
 	if a.lines == nil {
-		a.lines = newLineReader(a.Stdin)
+		a.lines = newLineReader(a.Stdin, a.over)
 	}
 	fmt.Fprint(a.Stderr, question)
 	select {

@@ -169,8 +169,9 @@ Each check has a name. Exit code 6 if one failed; the list is printed. -v lists 
 			} else {
 				err = print.Checks(a.Stdout, r, a.g.verbose, a.style())
 			}
-			if err == nil && print.CountChecks(r.Checks).Failed > 0 {
-				return Exit{engine.ExitPartly}
+			if n := print.CountChecks(r.Checks).Failed; err == nil && n > 0 {
+				return &engine.Problem{Code: engine.CodeClusterBroken, Exit: engine.ExitPartly, Doing: "verify cluster",
+					Cause: fmt.Sprintf("%d of %d checks failed", n, len(r.Checks)), Remedy: "each is listed with what to do"}
 			}
 			return err
 		})

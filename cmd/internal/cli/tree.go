@@ -14,9 +14,11 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// The order of commands in help is the order in which they are needed, not the alphabet's.
+func init() { cobra.EnableCommandSorting = false }
+
 // tree is the whole command tree, verbs first. It starts nothing.
 func (a *app) tree() *cobra.Command {
-	cobra.EnableCommandSorting = false
 	root := &cobra.Command{
 		Use:   "provost [ENGINE]",
 		Short: "run validating and proving hardware",
