@@ -20,6 +20,7 @@ import (
 // Messages of the screen.
 type (
 	feedMsg     struct{}
+	logMsg      struct{}
 	tickMsg     time.Time
 	sayMsg      string
 	sayEndMsg   int // generation of the line that ends
@@ -39,6 +40,7 @@ type model struct {
 	ctx    context.Context
 	out    *output // nil in tests without a terminal
 	bridge *bridge
+	logs   *logFeed
 	guard  func(where string, v any, stack []byte)
 
 	w, h  int
@@ -111,6 +113,7 @@ func newModel(ctx context.Context, o Options, th *theme.Theme, g *theme.Glyphs, 
 	m.link = page.Link{Connected: true, Since: m.now}
 	m.latest = m.snap
 	m.bridge = newBridge(&m.o, rates[m.rate])
+	m.logs = newLogFeed(o.Engine)
 	m.guard = func(where string, v any, _ []byte) { panic(fmt.Sprintf("%s: %v", where, v)) }
 	m.global = m.globalKeys()
 	m.globals = index(m.global)
@@ -130,14 +133,16 @@ func index(bs []page.Binding) map[string]*page.Binding {
 	out := map[string]*page.Binding{}
 	for i := range bs {
 		for _, k := range bs[i].Keys {
-			out[k] = &bs[i]
+			if out[k] == nil {
+				out[k] = &bs[i]
+			}
 		}
 	}
 	return out
 }
 
 // Init starts the clock and waits for the first picture.
-func (m *model) Init() tea.Cmd { return tea.Batch(m.listen(), m.tick()) }
+func (m *model) Init() tea.Cmd { return tea.Batch(m.listen(), m.listenLogs(), m.tick()) }
 
 func (m *model) tick() tea.Cmd {
 	d := time.Second
@@ -157,6 +162,36 @@ func (m *model) listen() tea.Cmd {
 			return feedMsg{}
 		}
 	}
+}
+
+// listenLogs waits for log lines.
+func (m *model) listenLogs() tea.Cmd {
+	return func() tea.Msg {
+		select {
+		case <-m.ctx.Done():
+			return nil
+		case <-m.logs.wake:
+			return logMsg{}
+		}
+	}
+}
+
+// streamer is a view that wants log lines while it is shown.
+type streamer interface {
+	Query() (engine.LogQuery, int)
+	Add(version int, lines []engine.LogLine)
+	Ended(version int, problem string)
+	Sources(names []string)
+}
+
+// stream follows what the shown view wants.
+func (m *model) stream() {
+	if s, ok := m.page().(streamer); ok {
+		q, version := s.Query()
+		m.logs.want(&q, version)
+		return
+	}
+	m.logs.want(nil, -1)
 }
 
 // sift merges what a held wheel sends: bubbletea draws once per message otherwise.
@@ -194,6 +229,18 @@ func (m *model) update(msg tea.Msg) tea.Cmd {
 	case feedMsg:
 		m.fed()
 		return m.listen()
+	case logMsg:
+		lines, version, ended, problem := m.logs.take()
+		for _, v := range m.views {
+			if p, ok := v.Page.(streamer); ok {
+				p.Add(version, lines)
+				if ended {
+					p.Ended(version, problem)
+				}
+			}
+		}
+		m.dirty = true
+		return m.listenLogs()
 	case tickMsg:
 		m.ticked()
 		return m.tick()
@@ -292,6 +339,7 @@ func (m *model) sync() {
 			m.Say(line)
 		}
 	}
+	m.stream()
 	for _, l := range m.overlays {
 		l.overlay.Sync(m)
 	}
@@ -513,7 +561,7 @@ func (m *model) raw(seq string) {
 // Logs opens the log view on sources.
 func (m *model) Logs(sources ...string) {
 	for _, v := range m.views {
-		if l, ok := v.Page.(interface{ Sources(names []string) }); ok {
+		if l, ok := v.Page.(streamer); ok {
 			l.Sources(sources)
 			m.Go(page.Logs, "")
 			return

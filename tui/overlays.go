@@ -122,7 +122,7 @@ func (o *help) lines(l *page.Look, groups ...string) []helpLine {
 			}
 			line := helpLine{keys: show, say: k.Help}
 			if k.Act {
-				line.off = l.ActsOff()
+				line.off, _, _ = strings.Cut(l.ActsOff(), ",")
 			}
 			out = append(out, line)
 		}
@@ -150,6 +150,12 @@ func (o *help) Render(b *widget.Buffer, l *page.Look, r widget.Rect) {
 		}
 	}
 	cols := in.Columns(2)
+	if give := cols[0].W - 36; give > 0 && in.W < 90 {
+		// Keys are short, signs and the filter language are not.
+		cols[0].W -= give
+		cols[1].X -= give
+		cols[1].W += give
+	}
 	body := in.Top(in.H - 1)
 	o.rows = max(len(left), len(right))
 	o.top = min(o.top, max(o.rows-body.H, 0))

@@ -166,6 +166,7 @@ func Run(ctx context.Context, o Options) (Reason, error) {
 
 	var helpers sync.WaitGroup
 	s.safely(&helpers, "screen feed", func() { s.model.bridge.run(ctx) })
+	s.safely(&helpers, "screen logs", func() { s.model.logs.run(ctx) })
 	s.safely(&helpers, "screen signals", func() { s.signals(ctx) })
 
 	done := make(chan error, 1)

@@ -942,7 +942,7 @@ func drawMap(b *widget.Buffer, l *Look, r widget.Rect) {
 		// A host with more workers than a line has room for goes on in the next.
 		perLine := max(r.W-nameW-1, 1)
 		need := (len(h.Marks) + perLine - 1) / perLine
-		if y+need > rows+1 {
+		if hidden > 0 || y+need > rows+1 {
 			hidden++
 			continue
 		}
@@ -959,7 +959,7 @@ func drawMap(b *widget.Buffer, l *Look, r widget.Rect) {
 		y += need
 	}
 	if hidden > 0 {
-		// Which hosts are hidden is chance; that one of them has trouble is said.
+		// Trouble on a host that is not shown is said.
 		bad := 0
 		for i := len(l.Sum.Hosts) - hidden; i < len(l.Sum.Hosts); i++ {
 			if stateRole(l.Sum.Hosts[i].Worst) == theme.Crit {

@@ -23,8 +23,15 @@ func New() []Entry {
 		{Key: "1", ID: Overview, Short: "Over", Long: "Overview", Page: newOverview()},
 		{Key: "2", ID: Workers, Short: "Work", Long: "Workers", Page: newWorkers(),
 			There: func(s *engine.Snapshot) bool { return s.Workers != nil }, Why: "this engine carries no workers"},
+		{Key: "3", ID: GPUs, Short: "GPU", Long: "GPUs", Page: newGPUs()},
+		{Key: "4", ID: Hosts, Short: "Host", Long: "Hosts", Page: newHosts()},
 		{Key: "5", ID: Duties, Short: "Duty", Long: "Duties", There: never, Why: "this engine does not run validators, so there are no duties"},
 		{Key: "6", ID: Validators, Short: "Val", Long: "Validators", There: never, Why: "this engine does not run validators; nodes are on the overview"},
 		{Key: "7", ID: Peers, Short: "Peer", Long: "Peers", There: never, Why: "this engine does not run validators, so there are no peers"},
+		{Key: "8", ID: Alerts, Short: "Alert", Long: "Alerts", Page: newAlerts()},
+		{Key: "9", ID: Logs, Short: "Log", Long: "Logs", Page: newLogs()},
+		{Key: "0", ID: Acts, Short: "Acts", Long: "Acts", Page: newActs()},
+		{Key: "J", ID: Jobs, Short: "Jobs", Long: "Jobs", Page: newJobs(),
+			There: func(s *engine.Snapshot) bool { return s.Jobs != nil }, Why: "this engine hands out no work"},
 	}
 }

@@ -143,6 +143,11 @@ type Table struct {
 	SortBy  string // name of a column
 	Reverse bool
 
+	// Where leaves rows out besides the filter; set it before Sync and say Changed.
+	Where func(row engine.Row) bool
+	// Identity is what the cursor follows; nil: the row's key.
+	Identity func(row engine.Row) engine.Key
+
 	table   *engine.Table
 	filter  *engine.Filter
 	snap    *engine.Snapshot
@@ -173,7 +178,7 @@ type Table struct {
 type placed struct{ col, x, w int }
 
 type sortKey struct {
-	num       float64
+	num, then float64
 	str       string
 	idx, base int32
 	unknown   bool
@@ -212,7 +217,9 @@ func (t *Table) Sync(s *engine.Snapshot, now time.Time) string {
 	t.dirty = false
 	t.shown = t.shown[:0]
 	for i := range t.sorted {
-		if idx := t.sorted[i].idx; t.filter.All() || t.filter.Match(t.table.Row(s, int(idx)), now) {
+		idx := t.sorted[i].idx
+		row := t.table.Row(s, int(idx))
+		if (t.Where == nil || t.Where(row)) && (t.filter.All() || t.filter.Match(row, now)) {
 			t.shown = append(t.shown, idx)
 		}
 	}
@@ -228,6 +235,13 @@ func (t *Table) Sync(s *engine.Snapshot, now time.Time) string {
 	return t.follow(gone)
 }
 
+func (t *Table) identity(row engine.Row) engine.Key {
+	if t.Identity != nil {
+		return t.Identity(row)
+	}
+	return t.table.Key(row)
+}
+
 // takeKeys reads the keys of all rows and tells whether they are the same as before.
 func (t *Table) takeKeys(n int) bool {
 	same := n == t.n && len(t.keys) == n
@@ -236,7 +250,7 @@ func (t *Table) takeKeys(n int) bool {
 	}
 	t.keys, t.n = t.keys[:n], n
 	for i := range n {
-		k := t.table.Key(t.table.Row(t.snap, i))
+		k := t.identity(t.table.Row(t.snap, i))
 		if same && k != t.keys[i] {
 			same = false
 		}
@@ -298,11 +312,22 @@ func (t *Table) sort(col *Column, now time.Time) {
 		t.sorted = make([]sortKey, t.n)
 	}
 	t.sorted = t.sorted[:t.n]
+	// The engine's default order may go by a second number, as the newest first.
+	var then *engine.SortKey
+	if by := t.table.Sort; col != nil && len(by) > 1 && by[0].Column.Name == col.Name && by[1].Column.Unit.Numeric() {
+		then = &by[1]
+	}
 	for i := range t.sorted {
 		k := sortKey{idx: int32(i), base: t.base[i]}
 		if col != nil {
-			v := col.Value(t.table.Row(t.snap, i), now)
+			row := t.table.Row(t.snap, i)
+			v := col.Value(row, now)
 			k.num, k.str, k.unknown = v.Num, v.Str, !v.Known || v.None || math.IsNaN(v.Num)
+			if then != nil {
+				if k.then = then.Column.Value(row, now).Num; then.Reverse {
+					k.then = -k.then
+				}
+			}
 		}
 		t.sorted[i] = k
 	}
@@ -324,6 +349,10 @@ func (t *Table) sort(col *Column, now time.Time) {
 			return sign
 		case a.str != b.str:
 			return sign * engine.CompareNatural(a.str, b.str)
+		case a.then < b.then:
+			return -1
+		case a.then > b.then:
+			return 1
 		}
 		return int(a.base - b.base)
 	})
