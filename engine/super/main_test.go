@@ -31,6 +31,9 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case "internal-stub":
 			os.Exit(StubMain(os.Args[2:]))
+		case "internal-stub-without-cgroups":
+			systemCgroups = cgroupFS{mounts: os.DevNull, self: os.DevNull}
+			os.Exit(StubMain(os.Args[2:]))
 		case "test-child":
 			os.Exit(childMain(os.Args[2:]))
 		case "test-engine":
@@ -43,17 +46,16 @@ func TestMain(m *testing.M) {
 // childMain is what tests supervise.
 func childMain(args []string) int {
 	time.AfterFunc(5*time.Minute, func() { os.Exit(99) }) // whatever goes wrong, nothing stays for ever
+	term := make(chan os.Signal, 1)
+	if args[0] == "graceful" || args[0] == "stubborn" {
+		signal.Notify(term, unix.SIGTERM)
+	}
 	fmt.Printf("time=%s level=INFO msg=\"child up\" pid=%d mode=%s\n", time.Now().UTC().Format(time.RFC3339Nano), os.Getpid(), args[0])
-	forever := make(chan os.Signal, 1)
 	switch args[0] {
-	case "run": // SIGTERM ends it, as it does by default
+	case "run", "stubborn": // SIGTERM ends the one, as it does by default
 	case "graceful":
-		signal.Notify(forever, unix.SIGTERM)
-		<-forever
+		<-term
 		return 0
-	case "stubborn":
-		signal.Notify(make(chan os.Signal, 1), unix.SIGTERM)
-		fmt.Println("stubborn now")
 	case "exit":
 		n, _ := strconv.Atoi(args[1])
 		return n
@@ -290,6 +292,18 @@ func (r *rig) start(s Spec) Status {
 	return r.running(s.ID)
 }
 
+// said waits until a line of the child is in its log.
+func (r *rig) said(s Spec, what string) string {
+	r.t.Helper()
+	var log string
+	eventually(r.t, func() bool {
+		b, _ := os.ReadFile(s.LogFile)
+		log = string(b)
+		return strings.Contains(log, what)
+	}, text("the child has said "+what))
+	return log
+}
+
 // eventually waits for something that must come about; its patience decides no result but a failure.
 func eventually(t testing.TB, ok func() bool, what func() string) {
 	t.Helper()
@@ -328,7 +342,7 @@ func processesUnder(dir string) (stubs, children map[string][]int) {
 		}
 		cmd, _ := os.ReadFile("/proc/" + e.Name() + "/cmdline")
 		words := strings.Split(strings.TrimRight(string(cmd), "\x00"), "\x00")
-		if len(words) == 4 && words[1] == "internal-stub" && strings.HasPrefix(words[3], dir+"/") {
+		if len(words) == 4 && strings.HasPrefix(words[1], "internal-stub") && strings.HasPrefix(words[3], dir+"/") {
 			stubs[filepath.Base(words[3])] = append(stubs[filepath.Base(words[3])], pid)
 			continue
 		}

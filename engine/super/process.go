@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"app.provost/engine"
-	"app.provost/prover"
 )
 
 const (
@@ -27,6 +26,8 @@ const (
 	lockLook     = 20 * time.Millisecond  // first wait for a lock that should become free
 	lockPatience = time.Second            // before what holds it is taken for left behind
 )
+
+const noSpec = "its spec.json cannot be read; it starts when the engine's configuration names it again"
 
 // command is a request to a process's loop. The zero value asks for nothing but an answer.
 type command struct {
@@ -149,7 +150,7 @@ func (p *proc) loop(ctx context.Context) error {
 	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	for {
+	for ctx.Err() == nil { // nothing is started on the way out
 		due := p.step(time.Now().UTC())
 		if p.forget && p.state == StateHeld {
 			if err := p.s.o.Handles.DeleteHandle(p.id); err != nil {
@@ -171,6 +172,7 @@ func (p *proc) loop(ctx context.Context) error {
 		case <-tick:
 		}
 	}
+	return nil
 }
 
 // take carries out a command's immediate part; step does the rest.
@@ -240,7 +242,10 @@ func (p *proc) step(now time.Time) time.Time {
 			p.start(now)
 		}
 	case StateBackoff:
-		if !now.Before(p.startAt) {
+		if !p.wanted() {
+			p.set(StateHeld, now)
+			p.publish(EventNone)
+		} else if !now.Before(p.startAt) {
 			p.start(now)
 		}
 	}
@@ -288,6 +293,12 @@ func (p *proc) step(now time.Time) time.Time {
 
 // start brings up a stub, or takes up the one that is there.
 func (p *proc) start(now time.Time) {
+	if len(p.spec.Argv) == 0 {
+		p.problem = noSpec
+		p.set(StateHeld, now)
+		p.publish(EventNone)
+		return
+	}
 	dir := p.spec.Dir
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		p.failed(now, err)
@@ -491,6 +502,13 @@ func (p *proc) gone() bool {
 	if p.fd >= 0 {
 		return exitedFD(p.fd)
 	}
+	if p.mine {
+		// Its first thread may be a zombie while others are still dying: only the kernel's
+		// word that it can be reaped will do, or it would stay a zombie for ever.
+		var info unix.Siginfo
+		err := unix.Waitid(unix.P_PID, p.h.StubPID, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+		return err == nil && info.Signo != 0 || errors.Is(err, unix.ECHILD)
+	}
 	return !p.h.stub().alive()
 }
 
@@ -622,6 +640,9 @@ func (p *proc) adopt(now time.Time) {
 	}
 	if r != nil && p.takeUp(r.stub()) {
 		p.h.Run, p.h.Counted = r.Run, false
+		if o.Run == r.Run {
+			p.h.SpecHash = o.SpecHash
+		}
 		p.up(*r, EventAdopted, now)
 		return
 	}
@@ -649,7 +670,7 @@ func (p *proc) adopt(now time.Time) {
 		p.set(StateHeld, now)
 	}
 	if len(p.spec.Argv) == 0 {
-		p.problem = "its spec cannot be read; it starts when it is configured again"
+		p.problem = noSpec
 		p.set(StateHeld, now)
 	}
 	p.publish(EventNone)
@@ -719,7 +740,8 @@ func (p *proc) publish(e Event) {
 	}
 	if p.lives() {
 		st.StubPID, st.PID, st.StartedAt = p.h.StubPID, p.h.ChildPID, p.h.StartedAt
-		st.Shared, st.CapBy = append([]prover.CPU(nil), p.run.Shared...), p.run.CapBy
+		// run is replaced as a whole and never changed, so its slices may be shared.
+		st.Shared, st.CapBy, st.Notes = p.run.Shared, p.run.CapBy, p.run.Notes
 		st.Outdated = len(p.spec.Argv) > 0 && p.spec.hash() != p.h.SpecHash
 	}
 	if p.state == StateBackoff {

@@ -58,11 +58,16 @@ type Status struct {
 	Shared []prover.CPU
 	// CapBy is how the memory cap is kept: "cgroup", "polling", "" for no cap.
 	CapBy string
+	// Notes say in words what could not be set although it was asked for, and what the
+	// child runs without: pinning, niceness, a control group.
+	Notes []string
 	// Missed counts changes dropped before this one because OnChange was too slow.
 	Missed int
 }
 
-// Usage is what a run used up, by the kernel's count, children that it waited for included.
+// Usage is what a run used up, by the kernel's count, children that it waited for
+// included. MaxRSSBytes is never below the stub's own size (about 12 MiB, most of it
+// the shared binary): the kernel counts from before the exec.
 type Usage struct {
 	MaxRSSBytes uint64  `json:"max_rss_bytes"`
 	UserS       float64 `json:"user_s"`

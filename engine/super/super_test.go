@@ -59,6 +59,7 @@ func TestStartAndStop(t *testing.T) {
 		}
 	}
 
+	r.said(spec, "child up")
 	if err := r.Hold(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
@@ -176,10 +177,7 @@ func TestStubbornChildIsKilledAfterTheGrace(t *testing.T) {
 	spec := childSpec(r.dir, id, "stubborn")
 	spec.StopGrace = 100 * time.Millisecond
 	st := r.start(spec)
-	eventually(t, func() bool {
-		b, _ := os.ReadFile(spec.LogFile)
-		return strings.Contains(string(b), "stubborn now")
-	}, text("the child is up"))
+	r.said(spec, "child up")
 	if err := r.Hold(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
@@ -383,12 +381,7 @@ func TestChildGetsNothingOfTheEngine(t *testing.T) {
 	spec.EnvAllow = []string{"ALLOWED_HERE"}
 	spec.Env = []string{"GIVEN=1"}
 	st := r.start(spec)
-	var log string
-	eventually(t, func() bool {
-		b, _ := os.ReadFile(spec.LogFile)
-		log = string(b)
-		return strings.Contains(log, "env end")
-	}, text("the child has printed its environment"))
+	log := r.said(spec, "env end")
 	for _, want := range []string{"env ALLOWED_HERE=yes", "env GIVEN=1", "env PATH=", "env " + runVar + "=" + id + "."} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the environment lacks %q:\n%s", want, log)
@@ -830,13 +823,9 @@ func TestLifeline(t *testing.T) {
 	defer pr.Close()
 	r := newRig(t, t.TempDir(), func(o *Options) { o.Lifeline = pr })
 	id := idOf(t, "a")
-	st := r.start(childSpec(r.dir, id, "env"))
-	var log string
-	eventually(t, func() bool {
-		b, _ := os.ReadFile(filepath.Join(r.dir, "logs", id+".log"))
-		log = string(b)
-		return strings.Contains(log, "env end")
-	}, text("the child has printed its environment"))
+	spec := childSpec(r.dir, id, "env")
+	st := r.start(spec)
+	log := r.said(spec, "env end")
 	if !strings.Contains(log, "env "+LifelineVar+"=4\n") || !strings.Contains(log, "fd 4 pipe:") {
 		t.Errorf("the child was not given the lifeline:\n%s", log)
 	}
@@ -857,25 +846,34 @@ func TestMemoryCap(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")
 	}
-	r := newRig(t, t.TempDir(), func(o *Options) { o.Policy = Policy{First: time.Hour, Max: time.Hour} })
-	id := idOf(t, "a")
-	spec := childSpec(r.dir, id, "alloc")
-	spec.MemoryMaxBytes = 64 << 20
-	if err := r.Start(t.Context(), spec); err != nil {
-		t.Fatal(err)
-	}
-	st := r.await(id, "was killed", func(s Status) bool { return s.LastExit != nil })
-	var capBy string
-	for _, s := range r.told(id, EventStarted) {
-		capBy = s.CapBy
-	}
-	t.Logf("kept by %s: %s", capBy, st.LastExit.Cause)
-	want := map[string]string{
-		capCgroup:  "killed by the kernel: out of memory, its cap is 64.0 MiB",
-		capPolling: "killed by its stub: it used ",
-	}[capBy]
-	if want == "" || !strings.HasPrefix(st.LastExit.Cause, want) || st.LastExit.Signal != "SIGKILL" {
-		t.Errorf("cap by %q: %+v, want %q", capBy, st.LastExit, want)
+	for stub, want := range map[string]map[string]string{
+		"internal-stub": {
+			capCgroup:  "killed by the kernel: out of memory, its cap is 64.0 MiB",
+			capPolling: "killed by its stub: it used ", // where no group can be made
+		},
+		"internal-stub-without-cgroups": {capPolling: "killed by its stub: it used "},
+	} {
+		t.Run(stub, func(t *testing.T) {
+			r := newRig(t, t.TempDir(), func(o *Options) {
+				o.Policy = Policy{First: time.Hour, Max: time.Hour}
+				o.StubArgv = []string{os.Args[0], stub}
+			})
+			id := idOf(t, "a")
+			spec := childSpec(r.dir, id, "alloc")
+			spec.MemoryMaxBytes = 64 << 20
+			if err := r.Start(t.Context(), spec); err != nil {
+				t.Fatal(err)
+			}
+			st := r.await(id, "was killed", func(s Status) bool { return s.LastExit != nil })
+			var capBy string
+			for _, s := range r.told(id, EventStarted) {
+				capBy = s.CapBy
+			}
+			t.Logf("kept by %s: %s", capBy, st.LastExit.Cause)
+			if want[capBy] == "" || !strings.HasPrefix(st.LastExit.Cause, want[capBy]) || st.LastExit.Signal != "SIGKILL" {
+				t.Errorf("cap by %q: %+v, want %q", capBy, st.LastExit, want[capBy])
+			}
+		})
 	}
 }
 
@@ -899,6 +897,9 @@ func TestLogIsRotated(t *testing.T) {
 	}, text("the log was rotated again"))
 	if err := r.Hold(t.Context(), id); err != nil {
 		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(spec.LogFile + ".1"); err != nil || !strings.Contains(string(b), "\nn=") {
+		t.Errorf("what was rotated away is not the child's (%v)", err)
 	}
 	b, err := os.ReadFile(spec.LogFile)
 	if err != nil {
@@ -974,10 +975,7 @@ func TestWaitsEndWithTheirContext(t *testing.T) {
 	spec := childSpec(r.dir, id, "stubborn")
 	spec.StopGrace = time.Hour
 	r.start(spec)
-	eventually(t, func() bool {
-		b, _ := os.ReadFile(spec.LogFile)
-		return strings.Contains(string(b), "stubborn now")
-	}, text("the child is up"))
+	r.said(spec, "child up")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := r.StopAll(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), id) {
