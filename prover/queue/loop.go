@@ -219,7 +219,10 @@ func (l *loop) run(ctx context.Context, calls <-chan call) {
 		}
 	})
 	defer janitor.Wait()
-	defer close(l.janitor)
+	defer func() {
+		l.janitor <- l.chores
+		close(l.janitor)
+	}()
 	sweep := time.NewTicker(sweepEvery)
 	defer sweep.Stop()
 	publish := time.NewTimer(0)
