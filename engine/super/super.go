@@ -265,7 +265,7 @@ func (s *Supervisor) Stop(ctx context.Context, id string) error {
 }
 
 // StopAll stops all processes at the same time without changing their wishes: the
-// next engine starts them again. Until then nothing is started. It returns when
+// next engine starts them again, and in this one only Run or Restart does. It returns when
 // all have ended, or with ctx's error and the names of those that have not.
 func (s *Supervisor) StopAll(ctx context.Context) error {
 	s.mu.Lock()

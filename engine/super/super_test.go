@@ -865,10 +865,8 @@ func TestMemoryCap(t *testing.T) {
 				t.Fatal(err)
 			}
 			st := r.await(id, "was killed", func(s Status) bool { return s.LastExit != nil })
-			var capBy string
-			for _, s := range r.told(id, EventStarted) {
-				capBy = s.CapBy
-			}
+			eventually(t, func() bool { return len(r.told(id, EventStarted)) == 1 }, text("the start was told"))
+			capBy := r.told(id, EventStarted)[0].CapBy
 			t.Logf("kept by %s: %s", capBy, st.LastExit.Cause)
 			if want[capBy] == "" || !strings.HasPrefix(st.LastExit.Cause, want[capBy]) || st.LastExit.Signal != "SIGKILL" {
 				t.Errorf("cap by %q: %+v, want %q", capBy, st.LastExit, want[capBy])
