@@ -2,7 +2,6 @@ package state
 
 import (
 	"cmp"
-	"reflect"
 	"time"
 
 	"app.provost/engine"
@@ -60,11 +59,42 @@ func (m *model) putWorker(row engine.WorkerRow, now time.Time) {
 			row.Since = old.Since
 		}
 	}
-	if old == nil || !reflect.DeepEqual(*old, row) {
+	if old == nil || !sameWorker(old, &row) {
 		m.workers.put(row)
 	}
 }
 
 func byCore(a, b *engine.WorkerRow) int {
 	return cmp.Or(byPlace(a.Key, b.Key), cmp.Compare(a.Core, b.Core), natural(a.Key.ID, b.Key.ID))
+}
+
+// sameWorker tells whether nothing changed. Thousands of rows come here every
+// second, so it is written out; a pointer field that is forgotten here makes rows
+// count as changed, never as the same.
+func sameWorker(a, b *engine.WorkerRow) bool {
+	if *a == *b {
+		return true
+	}
+	if !same(a.CPU, b.CPU) || !same(a.NUMA, b.NUMA) || !same(a.PauseUntil, b.PauseUntil) || !same(a.PID, b.PID) || !same(a.StartedAt, b.StartedAt) ||
+		!same(a.Nice, b.Nice) || !same(a.Job, b.Job) || !same(a.Progress, b.Progress) || !same(a.CPUPercent, b.CPUPercent) || !same(a.RSSBytes, b.RSSBytes) ||
+		!same(a.HeardAt, b.HeardAt) || !same(a.LatencyMS, b.LatencyMS) || !same(a.RestartAt, b.RestartAt) || !sameExit(a.LastExit, b.LastExit) {
+		return false
+	}
+	c := *b
+	c.CPU, c.NUMA, c.PauseUntil, c.PID, c.StartedAt, c.Nice, c.Job, c.Progress = a.CPU, a.NUMA, a.PauseUntil, a.PID, a.StartedAt, a.Nice, a.Job, a.Progress
+	c.CPUPercent, c.RSSBytes, c.HeardAt, c.LatencyMS, c.RestartAt, c.LastExit = a.CPUPercent, a.RSSBytes, a.HeardAt, a.LatencyMS, a.RestartAt, a.LastExit
+	return *a == c
+}
+
+func sameExit(a, b *engine.ExitRecord) bool {
+	if a == b || a == nil || b == nil {
+		return a == b
+	}
+	c := *b
+	c.Code = a.Code
+	return same(a.Code, b.Code) && *a == c
+}
+
+func same[T comparable](a, b *T) bool {
+	return a == b || a != nil && b != nil && *a == *b
 }

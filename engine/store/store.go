@@ -207,6 +207,7 @@ func create(o Options) error {
 	}
 	db, err := openFile(aside, o.MaxBytes)
 	if err != nil {
+		os.Remove(aside)
 		return err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
