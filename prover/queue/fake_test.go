@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,6 +199,7 @@ type rig struct {
 	files   *noFiles
 	q       *Queue
 	stop    func()
+	skew    atomic.Int64 // nanoseconds that the queue's clock is ahead
 	mu      sync.Mutex
 	events  []Event
 	jobs    map[prover.JobID]JobView // as told by OnChange
@@ -216,6 +218,7 @@ func newRig(t *testing.T) *rig {
 func (r *rig) startQueue() {
 	r.hub, r.files = newFakeHub(), &noFiles{}
 	q, err := New(Options{Board: r.board, Hub: r.hub, Files: r.files, Logger: discard, Lease: 30 * time.Second,
+		Now:      func() time.Time { return time.Now().Add(time.Duration(r.skew.Load())) },
 		JobLimit: func(prover.Job) time.Duration { return 10 * time.Minute },
 		Record:   func(e Event) { r.mu.Lock(); r.events = append(r.events, e); r.mu.Unlock() },
 		OnChange: r.changed})

@@ -16,6 +16,7 @@ import (
 
 const (
 	sweepEvery  = 500 * time.Millisecond
+	sweepGap    = 10 * time.Second // between two sweeps: longer means that nobody was heard for other reasons than death
 	maxBatch    = 1024             // events and calls that go into one commit
 	boardRetry  = time.Second      // pause after the board has refused a commit
 	refusalRest = time.Second      // a worker that refused an order gets none for so long
@@ -30,6 +31,7 @@ type loop struct {
 	o     Options
 	ctx   context.Context
 	start time.Time
+	swept time.Time
 
 	jobs    map[prover.JobID]*job // open ones
 	leases  map[prover.JobID]struct{}
@@ -127,13 +129,17 @@ func newLoop(ctx context.Context, o Options) (*loop, error) {
 	if err := l.read(); err != nil {
 		return nil, err
 	}
-	// The engine was away: nobody could extend a lease. Workers get the time of one to come back.
-	for _, j := range l.jobs {
-		if lease := j.ticket.Lease; lease != nil {
-			l.change(prover.ExtendLease{Job: j.ticket.Job.ID, Worker: lease.Worker, Attempt: lease.Attempt, Deadline: l.start.Add(o.Lease)}, nil)
-		}
-	}
+	l.swept = l.start
+	l.renew(l.start)
 	return l, nil
+}
+
+// renew begins all leases anew after a time in which nobody could extend them: workers get the time of one to be heard.
+func (l *loop) renew(now time.Time) {
+	for id := range l.leases {
+		lease := l.jobs[id].ticket.Lease
+		l.change(prover.ExtendLease{Job: id, Worker: lease.Worker, Attempt: lease.Attempt, Deadline: now.Add(l.o.Lease)}, nil)
+	}
 }
 
 func (l *loop) now() time.Time { return l.o.Now().UTC().Round(0) }
@@ -669,6 +675,11 @@ func (l *loop) answerWaiters() {
 // sweep looks for what time alone has changed.
 func (l *loop) sweep() {
 	now := l.now()
+	if now.Sub(l.swept) > sweepGap {
+		l.o.Logger.Info("the clock jumped, or this machine or process stood still; leases begin anew", "gap", now.Sub(l.swept))
+		l.renew(now)
+	}
+	l.swept = now
 	for _, w := range l.workers {
 		if w.pause != nil && w.pause.Until != nil && !w.pause.Until.After(now) {
 			l.unpause(w, "resumed: the time of its pause is up")

@@ -101,6 +101,24 @@ func TestSilentWorkerLosesItsLease(t *testing.T) {
 	})
 }
 
+// A clock that is set, or a machine that slept, is not the silence of a worker.
+func TestClockJumps(t *testing.T) {
+	for _, jump := range []time.Duration{5 * time.Minute, -5 * time.Minute} {
+		bubble(t, func(t *testing.T, r *rig) {
+			w1 := r.worker("w1")
+			r.submit("a")
+			o := w1.order(t, prover.OrderProve)
+			r.skew.Store(int64(jump))
+			time.Sleep(10 * time.Second)
+			w1.beat(o)
+			r.state("a", prover.JobLeased)
+			w1.none(t)
+			w1.prove(o, "p")
+			r.state("a", prover.JobProved)
+		})
+	}
+}
+
 // A prover that hangs and whose heart beats on does not keep its job for ever.
 func TestHangingProverLosesItsLease(t *testing.T) {
 	bubble(t, func(t *testing.T, r *rig) {
