@@ -219,10 +219,13 @@ func bounded(ctx context.Context, d time.Duration) (context.Context, context.Can
 	return context.WithTimeout(ctx, d)
 }
 
-func (c *Client) ask(r engine.Request, digest engine.Digest) ([]byte, error) {
+func (c *Client) ask(verb string, r engine.Request, digest engine.Digest) ([]byte, error) {
+	if r.Action == nil {
+		return nil, usage(verb, "action", "no action is named", "name one of the actions that the engine knows")
+	}
 	action, err := engine.MarshalAction(r.Action)
 	if err != nil {
-		return nil, err
+		return nil, usage(verb, "action", err.Error(), "name one of the actions that the engine knows")
 	}
 	q := ask{Key: r.Key, Action: action, Digest: digest, Via: r.Actor.Via, Host: r.Actor.Host}
 	if q.Via == "" {
@@ -231,15 +234,19 @@ func (c *Client) ask(r engine.Request, digest engine.Digest) ([]byte, error) {
 	if q.Host == "" {
 		q.Host = c.o.Host
 	}
-	return json.Marshal(q)
+	b, err := json.Marshal(q)
+	if err != nil {
+		return nil, engine.AsProblem(verb, err)
+	}
+	return b, nil
 }
 
 // Preview asks what an action would do. The actor is who calls, as the kernel
 // tells the engine; only Via and Host of r.Actor travel.
 func (c *Client) Preview(ctx context.Context, r engine.Request) (engine.Plan, error) {
-	body, err := c.ask(r, "")
+	body, err := c.ask("preview", r, "")
 	if err != nil {
-		return engine.Plan{}, engine.AsProblem("preview", err)
+		return engine.Plan{}, err
 	}
 	ctx, cancel := bounded(ctx, c.o.Patience)
 	defer cancel()
@@ -253,9 +260,9 @@ func (c *Client) Preview(ctx context.Context, r engine.Request) (engine.Plan, er
 // Do asks for the act. When the link breaks before the answer (LinkLost), the
 // same request with the same key may be sent again: it is done once.
 func (c *Client) Do(ctx context.Context, r engine.Request, digest engine.Digest) (engine.Receipt, error) {
-	body, err := c.ask(r, digest)
+	body, err := c.ask("do", r, digest)
 	if err != nil {
-		return engine.Receipt{}, engine.AsProblem("do", err)
+		return engine.Receipt{}, err
 	}
 	ctx, cancel := bounded(ctx, c.o.DoPatience)
 	defer cancel()
