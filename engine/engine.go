@@ -88,7 +88,7 @@ type LogQuery struct {
 	Follow  bool       `json:"follow,omitempty"`
 	Tail    int        `json:"tail,omitempty"` // the last so many lines before following; 0: none kept back, all
 	Since   *time.Time `json:"since,omitempty"`
-	Grep    string     `json:"grep,omitempty"`  // RE2; empty: all
+	Grep    string     `json:"grep,omitempty"`  // RE2 over text and fields; empty: all
 	Level   Level      `json:"level,omitempty"` // this level and above; empty: all
 }
 

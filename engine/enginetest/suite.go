@@ -423,7 +423,7 @@ func acts(t *testing.T, e engine.Engine) []engine.ActRow {
 
 func previewOnly(t *testing.T, e engine.Engine, d Driver) {
 	r := ask(unlock("look"), cli)
-	f := watch(t, e, engine.WatchOptions{Sections: []engine.SectionName{engine.SecActs, engine.SecEngine}})
+	f := watch(t, e, engine.WatchOptions{Sections: []engine.SectionName{engine.SecActs}})
 	next(t, f)
 	p, err := e.Preview(within(t), r)
 	if err != nil {
@@ -443,6 +443,9 @@ func previewOnly(t *testing.T, e engine.Engine, d Driver) {
 		t.Errorf("a locked screen may not even preview: %v", err)
 	}
 	nothing(t, f)
+	if u := next(t, watch(t, e, engine.WatchOptions{})); u.Snapshot.Engine.Value.Unlocked != nil {
+		t.Error("a preview opened the lock")
+	}
 }
 
 func digests(t *testing.T, e engine.Engine, d Driver) {

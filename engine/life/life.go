@@ -287,8 +287,9 @@ func (l *Life) step(ctx context.Context, st Step) error {
 	done := make(chan error, 1)
 	l.count("step:"+st.Name, 1)
 	go func() {
-		defer l.count("step:"+st.Name, -1)
-		done <- l.guarded("step:"+st.Name, ctx, st.Do)
+		err := l.guarded("step:"+st.Name, ctx, st.Do)
+		l.count("step:"+st.Name, -1) // before it is told: whoever waits may look
+		done <- err
 	}()
 	select {
 	case err := <-done:

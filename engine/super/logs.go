@@ -153,15 +153,24 @@ func (s *logStream) has(name string) bool {
 	return slices.ContainsFunc(s.srcs, func(x *logSource) bool { return x.name == name })
 }
 
-// keep tells whether a line passes the query.
-func (s *logStream) keep(at time.Time, level engine.Level, raw []byte) bool {
+// keep tells whether a line passes the query. The pattern is held against what a
+// viewer sees: the text, and the fields after it.
+func (s *logStream) keep(at time.Time, p parsed) bool {
+	level := p.level
 	if s.q.Since != nil && !at.IsZero() && at.Before(*s.q.Since) {
 		return false
 	}
 	if s.q.Level != "" && level != "" && level.Rank() < s.q.Level.Rank() {
 		return false
 	}
-	return s.grep == nil || s.grep.Match(raw)
+	if s.grep == nil {
+		return true
+	}
+	line := p.text
+	if p.fields != "" {
+		line += " " + p.fields
+	}
+	return s.grep.MatchString(line)
 }
 
 // Next gives the next line; see engine.LogStream.
@@ -281,7 +290,7 @@ type timedLine struct {
 type logSource struct {
 	name, path string
 	follow     bool
-	keep       func(at time.Time, level engine.Level, raw []byte) bool
+	keep       func(at time.Time, p parsed) bool
 
 	old   *os.File // the rest of the part that was rotated away; nil: read
 	live  *os.File
@@ -372,7 +381,7 @@ func (s *logSource) seekBack(tail int, since *time.Time) {
 		if p.at != nil {
 			at = *p.at
 		}
-		if tail > 0 && s.keep(at, p.level, raw) {
+		if tail > 0 && s.keep(at, p) {
 			if found++; found >= tail {
 				start = &place
 				return p.at != nil
@@ -639,7 +648,7 @@ func (s *logSource) endLine() {
 	if p.at != nil {
 		s.clock = *p.at
 	}
-	if !s.keep(s.clock, p.level, raw) {
+	if !s.keep(s.clock, p) {
 		return
 	}
 	if cut {

@@ -199,8 +199,8 @@ func TestLogsQueries(t *testing.T) {
 		"since":                      {engine.LogQuery{Since: &since}, []string{"verifier:v5", "w1:a5", "w1:panic: 5", "w1:goroutine 5", "engine:e8", "w1:a9 without end"}},
 		"since and tail":             {engine.LogQuery{Since: &since, Tail: 2}, []string{"engine:e8", "w1:a9 without end"}},
 		"level keeps what has none":  {engine.LogQuery{Level: engine.LevelWarn}, []string{"w1:trace of 1", "engine:e4", "w1:a5", "w1:panic: 5", "w1:goroutine 5", "engine:e8"}},
-		"grep":                       {engine.LogQuery{Grep: `msg="?[av]5`}, []string{"verifier:v5", "w1:a5"}},
-		"tail of what matches":       {engine.LogQuery{Grep: `[aev][0-9]"`, Tail: 4, Level: engine.LevelNote}, []string{"engine:e4", "verifier:v5", "w1:a5", "engine:e8"}},
+		"grep":                       {engine.LogQuery{Grep: `^[av]5`}, []string{"verifier:v5", "w1:a5"}},
+		"tail of what matches":       {engine.LogQuery{Grep: `^[aev][0-8]( |$)`, Tail: 4, Level: engine.LevelNote}, []string{"engine:e4", "verifier:v5", "w1:a5", "engine:e8"}},
 		"nothing matches":            {engine.LogQuery{Grep: "no such", Tail: 4}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
