@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,6 +155,9 @@ func (a *app) act(cmd *cobra.Command, e engine.Engine, action engine.Action, f a
 		fmt.Fprintln(a.Stderr, "things have changed meanwhile; this is the plan now:")
 		plan = *p.Plan
 	}
+	if !asJSON && !a.g.quiet {
+		receipt.Notes = unsaid(receipt.Notes, plan.Warnings)
+	}
 	switch {
 	case show != nil:
 		err = show(receipt)
@@ -166,6 +170,13 @@ func (a *app) act(cmd *cobra.Command, e engine.Engine, action engine.Action, f a
 		return err
 	}
 	return a.followAct(cmd.Context(), e, receipt.Act, settled)
+}
+
+// unsaid leaves out notes that were said as warnings of the plan already.
+func unsaid(notes, warnings []string) []string {
+	return slices.DeleteFunc(slices.Clone(notes), func(n string) bool {
+		return slices.Contains(warnings, n) || slices.Contains(warnings, strings.TrimPrefix(n, "warning: "))
+	})
 }
 
 // consent gets the agreement that a plan needs. It tells whether somebody was asked.

@@ -362,11 +362,27 @@ func usageField(field, cause, remedy string) *engine.Problem {
 func (a *app) loadConfig(cmd *cobra.Command) (config.Loaded, error) {
 	src := config.Sources{Flags: map[string]string{}, Env: a.Env, Files: a.configFiles()}
 	for _, k := range config.Keys() {
-		if f := cmd.Flags().Lookup(k.Flag); k.Flag != "" && f != nil && f.Changed {
+		if f := configFlag(cmd, k); f != nil && f.Changed {
 			src.Flags[k.Flag] = f.Value.String()
 		}
 	}
 	return config.Load(src)
+}
+
+// ofConfig marks flags that set a key of the configuration. Other commands have
+// flags of the same names with meanings of their own: down --workers, submit job --name.
+const ofConfig = "provost.config"
+
+// configFlag is the flag of a setting on this command, nil when it has none.
+func configFlag(cmd *cobra.Command, k config.Key) *pflag.Flag {
+	if k.Flag == "" {
+		return nil
+	}
+	f := cmd.Flags().Lookup(k.Flag)
+	if f == nil || f.Annotations[ofConfig] == nil && cmd.Root().PersistentFlags().Lookup(k.Flag) != f {
+		return nil
+	}
+	return f
 }
 
 func (a *app) configFiles() []config.File {

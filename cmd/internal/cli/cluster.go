@@ -94,6 +94,15 @@ func (a *app) oneShot(cmd *cobra.Command, act engine.Action, show func(engine.Re
 	if a.OneShot == nil {
 		return notHere()
 	}
+	if show == nil {
+		show = func(r engine.Receipt) error {
+			r.Act = "" // there is no ledger to find it in
+			if a.g.output == string(print.AJSON) {
+				return print.JSON(a.Stdout, print.ReceiptObject(r))
+			}
+			return print.Receipt(a.Stdout, r, a.style())
+		}
+	}
 	return a.act(cmd, a.OneShot(), act, actFlags{detach: true}, show)
 }
 

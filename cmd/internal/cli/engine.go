@@ -73,6 +73,7 @@ func addConfigFlags(fl *pflag.FlagSet) {
 				def = "see provost config default"
 			}
 			fl.String(k.Flag, "", k.Help+" (default: "+def+")")
+			fl.Lookup(k.Flag).Annotations = map[string][]string{ofConfig: {k.Name}}
 		}
 	}
 }
@@ -89,7 +90,7 @@ func orNone(s string) string {
 func givenFlags(cmd *cobra.Command) []string {
 	var out []string
 	for _, k := range config.Keys() {
-		if f := cmd.Flags().Lookup(k.Flag); k.Flag != "" && f != nil && f.Changed {
+		if f := configFlag(cmd, k); f != nil && f.Changed {
 			out = append(out, "--"+k.Flag+"="+f.Value.String())
 		}
 	}

@@ -224,7 +224,7 @@ func (f *fake) Do(ctx context.Context, r engine.Request, digest engine.Digest) (
 		out.Checks = []engine.Check{{Name: "lock.hash", Status: "passed"}, {Name: "node1.keystore[0]", Status: "failed", File: "node1/validator_keys/keystore-0.json", Text: "wrong password", Remedy: "restore keystore-0.txt"}}
 		out.Facts = []engine.Fact{{Name: "nodes", Value: "6"}}
 	case engine.CreateCluster:
-		out.Files, out.Notes = p.Files, []string{"lock hash 0x7b2e9c"}
+		out.Files, out.Notes = p.Files, []string{"warning: withdrawals go to a burn address", "lock hash 0x7b2e9c"}
 	case engine.SubmitJob:
 		out.Jobs = []string{"d0d0d0d001"}
 		f.change(func() {
