@@ -27,6 +27,7 @@ type Memory struct {
 	Store *Store
 	Tasks *Tasks
 
+	twin      bool // Store is what is used
 	stopState context.CancelFunc
 	stateDone chan struct{}
 	stopOnce  sync.Once
@@ -49,6 +50,9 @@ type MemoryOptions struct {
 	Info  engine.Info // empty fields are filled in
 	Parts []engine.SectionName
 	Store *Store // one that another Memory used, to test a restart
+	// Keeper and Documents take the place of Store, to test a real one.
+	Keeper    Keeper
+	Documents Documents
 	// Verbs are added to those that a Memory knows.
 	Verbs map[engine.ActionKind]act.Verb
 }
@@ -77,9 +81,12 @@ func NewMemory(t testing.TB, o MemoryOptions) *Memory {
 	if o.Store == nil {
 		o.Store = NewStore()
 	}
-	m := &Memory{Store: o.Store, Tasks: NewTasks(), stateDone: make(chan struct{}), stopAsked: make(chan struct{}), logNext: make(chan struct{})}
+	if o.Keeper == nil {
+		o.Keeper, o.Documents = o.Store, o.Store
+	}
+	m := &Memory{Store: o.Store, twin: o.Keeper == Keeper(o.Store), Tasks: NewTasks(), stateDone: make(chan struct{}), stopAsked: make(chan struct{}), logNext: make(chan struct{})}
 	var err error
-	m.State, err = state.New(state.Options{Info: o.Info, Journal: m.Store, Catalog: catalog.Fill, ShowAfter: catalog.ShowAfter, Marks: m.Store, Parts: o.Parts,
+	m.State, err = state.New(state.Options{Info: o.Info, Journal: o.Keeper, Catalog: catalog.Fill, ShowAfter: catalog.ShowAfter, Marks: o.Documents, Parts: o.Parts,
 		// So that feeds read the journal, which a test may trim.
 		TailEntries: 1})
 	if err != nil {
@@ -95,7 +102,7 @@ func NewMemory(t testing.TB, o MemoryOptions) *Memory {
 	for k, v := range o.Verbs {
 		verbs[k] = v
 	}
-	m.Desk, err = act.New(act.Options{Verbs: verbs, Store: m.Store, Spawner: m.Tasks, Snapshot: m.State.Snapshot, Machine: o.Info.Machine,
+	m.Desk, err = act.New(act.Options{Verbs: verbs, Store: o.Keeper, Spawner: m.Tasks, Snapshot: m.State.Snapshot, Machine: o.Info.Machine,
 		Tell: func(r engine.ActRow) { m.State.Tell(state.PutAct{Row: r}) }, Record: m.State.Record})
 	if err == nil {
 		err = m.Desk.Resume(ctx)
@@ -150,8 +157,10 @@ func (m *Memory) Record(entries ...engine.Entry) {
 
 // TrimJournal drops entries below first; the newest two stay readable.
 func (m *Memory) TrimJournal(first uint64) bool {
-	m.Store.Trim(first)
-	return true
+	if m.twin {
+		m.Store.Trim(first)
+	}
+	return m.twin
 }
 
 // Log adds a line.

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"app.provost/engine"
+	"app.provost/engine/store"
 	"go.uber.org/goleak"
 )
 
@@ -12,6 +13,20 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestMemory(t *testing.T) {
 	Run(t, func(t *testing.T) (engine.Engine, Driver) {
 		m := NewMemory(t, MemoryOptions{Parts: []engine.SectionName{engine.SecMachines, engine.SecWorkers, engine.SecGPUs, engine.SecJobs, engine.SecNodes}})
+		return m, m
+	})
+}
+
+// TestOverBolt runs the suite over the store that engines use.
+func TestOverBolt(t *testing.T) {
+	Run(t, func(t *testing.T) (engine.Engine, Driver) {
+		s, err := store.Open(store.Options{Dir: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		m := NewMemory(t, MemoryOptions{Keeper: s, Documents: s.Shelf("alerts"),
+			Parts: []engine.SectionName{engine.SecMachines, engine.SecWorkers, engine.SecGPUs, engine.SecJobs, engine.SecNodes}})
 		return m, m
 	})
 }

@@ -87,9 +87,7 @@ func (b *inbox) take() []Fact {
 	defer b.mu.Unlock()
 	facts := b.facts
 	b.facts = nil
-	if len(b.at) > 0 {
-		b.at = make(map[slot]int, len(b.at))
-	}
+	clear(b.at)
 	for _, f := range facts {
 		if f.slot() == (slot{}) && !waitsForDisk(f) {
 			b.records--

@@ -131,7 +131,13 @@ func (s *State) Tell(facts ...Fact) { s.in.put(facts) }
 // TellWait tells facts and waits until a snapshot with them is published (up to a quarter of a second).
 func (s *State) TellWait(ctx context.Context, facts ...Fact) error {
 	seen := make(chan struct{})
-	s.in.put(append(slices.Clone(facts), barrier{seen}))
+	if !s.in.put(append(slices.Clone(facts), barrier{seen})) {
+		if s.in.isClosed() {
+			return stopping("tell state")
+		}
+		return &engine.Problem{Code: engine.CodeBusy, Exit: engine.ExitUnexpected, Doing: "tell state",
+			Cause: fmt.Sprintf("%d records wait", maxRecords), Remedy: "look at the disk of the state directory; try again"}
+	}
 	return s.wait(ctx, seen)
 }
 

@@ -145,11 +145,17 @@ func (s *Store) tidyReceipts(tx *bolt.Tx, now time.Time) error {
 	return nil
 }
 
-// tidyActs drops the oldest ended acts above the bound.
+// tidyActs drops the oldest ended acts above the bound. It looks into no more
+// rows than it must: one with thousands of targets is large.
 func (s *Store) tidyActs(tx *bolt.Tx) error {
 	b := tx.Bucket(bActs)
+	extra := -s.o.ActRows
+	c := b.Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		extra++
+	}
 	var ended [][]byte
-	err := b.ForEach(func(k, v []byte) error {
+	for k, v := c.First(); k != nil && len(ended) < extra; k, v = c.Next() {
 		var held struct {
 			Row struct {
 				State engine.ActState `json:"state"`
@@ -161,12 +167,8 @@ func (s *Store) tidyActs(tx *bolt.Tx) error {
 		if !held.Row.State.Open() {
 			ended = append(ended, append([]byte{}, k...))
 		}
-		return nil
-	})
-	if err != nil || len(ended) <= s.o.ClosedActs {
-		return err
 	}
-	for _, k := range ended[:len(ended)-s.o.ClosedActs] {
+	for _, k := range ended {
 		if err := b.Delete(k); err != nil {
 			return err
 		}

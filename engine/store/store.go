@@ -100,8 +100,8 @@ type Options struct {
 	JournalAge     time.Duration
 	// ReceiptAge (default 7 days) is how long a request key is remembered.
 	ReceiptAge time.Duration
-	// ClosedActs (default 1,000) is how many ended acts are kept.
-	ClosedActs int
+	// ActRows (default 1,000) bounds the ledger; open acts are kept in any case.
+	ActRows int
 	// MaxBytes bounds the file; 0: only the disk does.
 	MaxBytes int
 }
@@ -145,7 +145,7 @@ func Open(o Options) (*Store, error) {
 	setDefault(&o.JournalEntries, 100_000)
 	setDefault(&o.JournalAge, 90*24*time.Hour)
 	setDefault(&o.ReceiptAge, 7*24*time.Hour)
-	setDefault(&o.ClosedActs, 1000)
+	setDefault(&o.ActRows, 1000)
 
 	lock, err := takeLock(o)
 	if err != nil {

@@ -386,7 +386,7 @@ func TestUpgradeKeepsACopy(t *testing.T) {
 
 func TestJournalIsTrimmedByCountAndAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := openTest(t, Options{JournalEntries: 100, JournalAge: time.Hour, ReceiptAge: 2 * time.Hour, ClosedActs: 5})
+		s := openTest(t, Options{JournalEntries: 100, JournalAge: time.Hour, ReceiptAge: 2 * time.Hour, ActRows: 6})
 		defer s.Close()
 		for range 130 {
 			s.Append(engine.Entry{Text: "x"})
@@ -588,4 +588,35 @@ func BenchmarkAppend(b *testing.B) {
 			b.ReportMetric(float64(st.Changes)/float64(st.Commits), "appends/sync")
 		})
 	}
+}
+
+// BenchmarkOpen measures the check of every page and record before a store is used.
+func BenchmarkOpen(b *testing.B) {
+	dir := b.TempDir()
+	s := openTest(b, Options{Dir: dir})
+	at := time.Unix(1, 0)
+	for i := range 40 {
+		var c []prover.Change
+		for j := range 500 {
+			id := prover.JobID(fmt.Sprintf("j%08d", i*500+j))
+			c = append(c, prover.AddJob{At: at, Job: prover.Job{ID: id, Kind: prover.Groth16Zkey, MaxAttempts: 3}},
+				prover.LeaseJob{Job: id, Worker: "w1", At: at, Deadline: at.Add(time.Minute)},
+				prover.StoreProof{Job: id, At: at, Proof: prover.Proof{Worker: "w1", Attempt: 1, ProofJSON: make([]byte, 800), PublicJSON: make([]byte, 80)}},
+				prover.AcceptProof{Job: id, Attempt: 1, At: at})
+		}
+		if _, err := s.Board().Apply(b.Context(), c); err != nil {
+			b.Fatal(err)
+		}
+	}
+	size := s.Stats().FileBytes
+	s.Close()
+	for b.Loop() {
+		s, err := Open(Options{Dir: dir})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.Close()
+	}
+	b.SetBytes(size)
+	b.ReportMetric(float64(size)/(1<<20), "MiB")
 }
