@@ -39,6 +39,7 @@ type Config struct {
 	WorkerMemory   uint64        // bytes per worker; 0: no cap
 	WorkerStop     time.Duration // how long a worker may take to end after SIGTERM
 	MonitorAddress string        // host:port of /metrics; empty: off
+	MonitorRemote  bool          // let MonitorAddress face others: nobody is asked who he is there
 	Profiling      bool          // pprof on the monitor address
 	LogLevel       string        // debug, info, warn, error
 	LogFormat      string        // auto, text, json
@@ -176,6 +177,7 @@ var keys = []Key{
 	bytesKey("workers.memory", "", "memory cap of one worker, as in 2GiB; 0 for none", func(c *Config) *uint64 { return &c.WorkerMemory }),
 	duration("workers.stop-grace", "", "time a worker gets to end after SIGTERM", func(c *Config) *time.Duration { return &c.WorkerStop }, time.Second, 10*time.Minute),
 	text("monitor.address", "monitoring-address", "host:port for /metrics, /livez and /readyz; empty for none", func(c *Config) *string { return &c.MonitorAddress }, hostPort),
+	boolean("monitor.allow-remote", "", "let the monitor address be other than loopback; whoever reaches it can read all numbers", func(c *Config) *bool { return &c.MonitorRemote }),
 	boolean("monitor.profiling", "", "serve Go's profiles on the monitor address", func(c *Config) *bool { return &c.Profiling }),
 	text("log.level", "log-level", "debug, info, warn or error", func(c *Config) *string { return &c.LogLevel }, oneOf("debug", "info", "warn", "error")),
 	text("log.format", "log-format", "auto (text on a terminal, else json), text or json", func(c *Config) *string { return &c.LogFormat }, oneOf("auto", "text", "json")),

@@ -346,7 +346,8 @@ func (e *Engine) startSuper(ctx context.Context) error {
 
 // onProcess hears of every change of a process, in order.
 func (e *Engine) onProcess(st super.Status) {
-	e.crew.update(st.ID, func(m *member) { m.proc = st })
+	before := 0
+	e.crew.update(st.ID, func(m *member) { before, m.proc = m.proc.PID, st })
 	note := func(what string, level engine.Level, text string) {
 		e.state.Tell(state.Note{Entry: engine.Entry{What: what, Level: level, Key: e.crew.key(st.ID), Text: text}})
 	}
@@ -366,14 +367,14 @@ func (e *Engine) onProcess(st super.Status) {
 		}
 		note("worker.exit", level, st.ID+": "+cause)
 		e.log.Warn("worker.exit", "worker", st.ID, "cause", cause, "asked", st.Asked)
-		e.workerExited(st.ID)
+		e.workerExited(st.ID, before)
 	case super.EventGivenUp:
 		note("worker.given-up", engine.LevelCrit, st.ID+": "+st.Problem)
 	}
 }
 
 // workerExited frees the job of a process that ended, with the result that it may have left.
-func (e *Engine) workerExited(id string) {
+func (e *Engine) workerExited(id string, pid int) {
 	if e.queue == nil {
 		return // ended before this engine began to lease: its lease is judged when the queue starts
 	}
@@ -383,7 +384,7 @@ func (e *Engine) workerExited(id string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := e.queue.WorkerExited(ctx, prover.WorkerID(id), 0, left); err != nil && !errors.Is(err, queue.ErrStopped) {
+	if err := e.queue.WorkerExited(ctx, prover.WorkerID(id), pid, left); err != nil && !errors.Is(err, queue.ErrStopped) {
 		e.log.Warn("queue.worker-exited", "worker", id, "err", err)
 	}
 }

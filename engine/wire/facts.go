@@ -101,7 +101,7 @@ func gpuRows(machine string, g prover.GPUReading) []engine.GPURow {
 		switch {
 		case d.Lost != "":
 			row.State = "lost"
-		case hot(d):
+		case gpu.Hot(d):
 			row.State = "hot"
 		case len(d.PIDs) > 0 || d.UtilPercent != nil && *d.UtilPercent >= 1:
 			row.State = "run"

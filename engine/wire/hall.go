@@ -26,6 +26,7 @@ import (
 	"app.provost/engine/catalog"
 	"app.provost/engine/config"
 	"app.provost/engine/life"
+	"app.provost/engine/monitor"
 	"app.provost/engine/rpc"
 	"app.provost/engine/state"
 	"app.provost/engine/store"
@@ -55,16 +56,18 @@ type Engine struct {
 	life    *life.Life
 	machine string
 
-	store  *store.Store
-	state  *state.State
-	desk   *act.Desk
-	super  *super.Supervisor
-	hub    *run.Hub
-	queue  *queue.Queue
-	blobs  *queue.Blobs
-	server *rpc.Server
-	crew   *crew
-	jobs   *jobFacts
+	store   *store.Store
+	state   *state.State
+	desk    *act.Desk
+	super   *super.Supervisor
+	hub     *run.Hub
+	queue   *queue.Queue
+	blobs   *queue.Blobs
+	server  *rpc.Server
+	monitor *monitor.Server
+	tasks   *monitor.Tasks
+	crew    *crew
+	jobs    *jobFacts
 
 	scopes map[string]*life.Scope
 
@@ -87,7 +90,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("start engine: ask for the host's name: %w", err)
 	}
 	machine, _, _ := strings.Cut(host, ".")
-	e := &Engine{o: o, machine: machine, ended: make(chan struct{}), scopes: map[string]*life.Scope{}}
+	e := &Engine{o: o, machine: machine, tasks: monitor.NewTasks(), ended: make(chan struct{}), scopes: map[string]*life.Scope{}}
 	for _, dir := range []string{o.Config.StateDir, o.Config.RuntimeDir, e.path("logs"), e.path("workers"), e.path("blobs"), e.path("crash"), filepath.Dir(o.Config.SocketPath())} {
 		if err := privateDir(dir); err != nil {
 			return nil, err
@@ -99,7 +102,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 	level := ParseLogLevel(o.Config.LogLevel)
 	gate := &gatedWriter{w: e.logFile}
 	e.log = slog.New(both{newHandler(o.Log, o.Format, level), newHandler(gate, FormatJSON, level)})
-	e.life = life.New(life.Options{Log: e.log, CrashDir: e.path("crash"), OnEnd: e.taskEnded, Restart: restartable})
+	e.life = life.New(life.Options{Log: e.log, CrashDir: e.path("crash"), Observer: e.tasks, OnEnd: e.taskEnded, Restart: restartable})
 
 	began := time.Now()
 	if _, err := e.life.Start(ctx, e.startList(gate)); err != nil {
@@ -127,6 +130,7 @@ func (e *Engine) startList(gate *gatedWriter) []life.Step {
 		{Name: "host", Do: e.startHost},
 		{Name: "nodes", Do: e.startNodes},
 		{Name: "rpc", Do: e.startRPC},
+		{Name: "monitor", Do: e.startMonitor},
 	}
 }
 
@@ -180,8 +184,12 @@ func (e *Engine) Stop() error {
 				e.state.Tell(state.SetStopping{Step: step})
 			}
 		})
+		// What was bound and never run is let go of.
 		if e.server != nil {
 			e.server.Close()
+		}
+		if e.monitor != nil {
+			e.monitor.Close()
 		}
 		e.log.Info("engine.stopped", "took_ms", time.Since(began).Milliseconds(), "left", strings.Join(e.life.Running(), ", "))
 		e.logFile.Close()

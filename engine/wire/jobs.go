@@ -38,11 +38,7 @@ func (e *Engine) startQueue(context.Context) error {
 		return err
 	}
 	e.blobs, e.hub = blobs, hub
-	e.jobs = &jobFacts{machine: e.machine, tell: e.state.Tell, known: map[prover.JobID]bool{}, failed: map[prover.JobID]time.Time{}, sweep: func() {
-		if err := blobs.Sweep(); err != nil {
-			e.log.Warn("blobs.sweep", "err", err)
-		}
-	}}
+	e.jobs = &jobFacts{machine: e.machine, tell: e.state.Tell, known: map[prover.JobID]bool{}, failed: map[prover.JobID]time.Time{}}
 	q, err := queue.New(queue.Options{Board: e.store.Board(), Hub: hub, Files: blobs, Logger: e.log, Lease: c.Lease, JobLimit: jobLimit,
 		OnChange: func(u queue.Update) { e.jobs.update(u); e.crew.onViews(u.Workers); e.judgeJobs(u) },
 		Record:   e.jobs.record})
@@ -65,8 +61,6 @@ func jobLimit(j prover.Job) time.Duration {
 type jobFacts struct {
 	machine string
 	tell    func(...state.Fact)
-	sweep   func()
-	swept   sync.Once
 	known   map[prover.JobID]bool // rows told and not dropped
 
 	mu     sync.Mutex
@@ -94,7 +88,6 @@ func (f *jobFacts) key(id prover.JobID) engine.Key {
 
 func (f *jobFacts) update(u queue.Update) {
 	if u.Full {
-		f.swept.Do(f.sweep) // the queue holds what open jobs need
 		now := map[prover.JobID]bool{}
 		for _, j := range u.Jobs {
 			now[j.Job.ID] = true
@@ -125,11 +118,8 @@ func jobRow(key engine.Key, j queue.JobView) engine.JobRow {
 	row := engine.JobRow{Key: key, ID: j.Job.ID, Kind: j.Job.Kind, Name: j.Job.Name, Constraints: j.Job.Constraints, State: j.State,
 		Attempts: j.Attempts, Phase: j.Phase, Progress: j.Progress, SubmittedAt: j.Job.SubmittedAt, SubmittedBy: j.Job.SubmittedBy,
 		StartedAt: j.StartedAt, FinishedAt: j.FinishedAt, Failure: j.Failure}
-	if j.Lease != nil {
-		row.Worker = j.Lease.Worker
-	}
+	row.Worker = j.Worker
 	if j.Proof != nil {
-		row.Worker = j.Proof.Worker
 		ms := float64(j.Proof.ProveTime.Microseconds()) / 1000
 		row.ProveMS = &ms
 	}
@@ -142,7 +132,11 @@ func (f *jobFacts) record(ev queue.Event) {
 	if ev.Kind == queue.EventSubmitted {
 		return
 	}
-	entry := engine.Entry{At: ev.At, What: string(ev.Kind), Level: engine.Level(ev.Level), Text: ev.Text, Key: engine.Key{Machine: f.machine, ID: string(ev.Job)}}
+	text := ev.Text
+	if ev.Job != "" {
+		text = string(ev.Job) + ": " + text
+	}
+	entry := engine.Entry{At: ev.At, What: string(ev.Kind), Level: engine.Level(ev.Level), Text: text, Key: engine.Key{Machine: f.machine, ID: string(ev.Job)}}
 	if ev.Job == "" {
 		entry.Key.ID = string(ev.Worker)
 	} else if ev.Worker != "" {

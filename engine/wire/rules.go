@@ -2,7 +2,6 @@ package wire
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"app.provost/engine/host"
 	"app.provost/engine/state"
 	"app.provost/prover"
+	"app.provost/prover/gpu"
 )
 
 // rules say when a reading of this machine is a finding. Each tells changes only.
@@ -111,10 +111,6 @@ func clockOff(c engine.ClockStat, limit time.Duration) (bool, []engine.Fact) {
 	return off.Abs() > limit, facts
 }
 
-func hot(d prover.GPU) bool {
-	return slices.ContainsFunc(d.Throttle, func(s string) bool { return strings.Contains(s, "thermal") || strings.Contains(s, "heat") })
-}
-
 func (r *rules) gpus(g prover.GPUReading) {
 	for _, d := range g.GPUs {
 		target := fmt.Sprintf("gpu/%s/%d", r.machine, d.Index)
@@ -123,7 +119,7 @@ func (r *rules) gpus(g prover.GPUReading) {
 		if d.TempC != nil {
 			temp = fmt.Sprintf("%.0f °C", *d.TempC)
 		}
-		r.set(d.Lost == "" && hot(d), engine.FindGPUHot, d.UUID, target, fact("temp", temp), fact("reasons", strings.Join(d.Throttle, ", ")))
+		r.set(d.Lost == "" && gpu.Hot(d), engine.FindGPUHot, d.UUID, target, fact("temp", temp), fact("reasons", strings.Join(d.Throttle, ", ")))
 		xid := d.XID != nil && *d.XID != 0
 		var number string
 		if xid {
