@@ -40,7 +40,8 @@ func (a *app) getCmd() *cobra.Command {
 	var every time.Duration
 	c := &cobra.Command{
 		Use: "get KIND [SELECTOR...]", Short: "list " + strings.Join(kinds(), ", "),
-		Long: `SELECTOR is a filter over the columns; without one every row is listed.
+		Long: `SELECTOR is a filter over the columns; without one every row is listed. The columns of each kind:
+provost man filter.
 
 ` + indent(engine.FilterHelp) + `
 

@@ -186,9 +186,22 @@ type manual struct {
 	text    string // roff
 }
 
-// roff escapes a text line for troff.
+// roff escapes text for troff, which reads ASCII.
 func roff(s string) string {
-	s = strings.NewReplacer(`\`, `\e`, "-", `\-`, "’", "'").Replace(s)
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\\':
+			b.WriteString(`\e`)
+		case r == '-':
+			b.WriteString(`\-`)
+		case r >= 0x80:
+			fmt.Fprintf(&b, `\[u%04X]`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	s = b.String()
 	var out []string
 	for line := range strings.SplitSeq(s, "\n") {
 		if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
@@ -347,7 +360,10 @@ Wants=network-online.target
 After=network-online.target time-sync.target
 
 [Service]
-Type=exec
+Type=notify
+NotifyAccess=main
+# The engine reports at least with every status line (--status-every, 1m).
+WatchdogSec=180
 User=%s
 StateDirectory=provost
 StateDirectoryMode=0700
@@ -360,6 +376,8 @@ ExecStart=%s up --no-tui --log-format=json --state-dir=/var/lib/provost/default 
 # workers prove on and are taken up again by the next one.
 KillMode=process
 TimeoutStopSec=30
+# What it ends with after SIGTERM.
+SuccessExitStatus=143
 Restart=always
 RestartSec=2
 # 2: usage or configuration, 3: another engine holds the state. Trying again does not help.
