@@ -380,11 +380,14 @@ func (m *model) drawCard(b *widget.Buffer, l *page.Look, r widget.Rect) {
 	lines := []func(r widget.Rect){
 		func(r widget.Rect) {
 			r = b.Text(r, word, role.S().With(theme.Strong))
+			if l.Ready() && l.Snap.Engine.Value.Practice != "" {
+				r = b.Text(b.Text(r, "  ", theme.Text.S()), "PRACTICE", theme.Banner.S())
+			}
 			r = b.Text(r, "  provost ", theme.Text.S())
 			b.Text(r, name, theme.Title.S())
 		},
 	}
-	if text := m.banner(l); text != "" {
+	if text := m.banner(l); text != "" && !strings.HasPrefix(text, "PRACTICE") {
 		lines = append(lines, func(r widget.Rect) { b.Text(r, text, theme.Banner.S()) })
 	}
 	lines = append(lines, func(r widget.Rect) {

@@ -80,6 +80,7 @@ type model struct {
 	history  []string // of the command line, newest last
 	title    string   // window title as last set
 	pending  []tea.Cmd
+	spawn    func(tea.Cmd) // starts the work of Call; tests run it at once
 	reason   Reason
 	quitting bool
 }
@@ -115,6 +116,7 @@ func newModel(ctx context.Context, o Options, th *theme.Theme, g *theme.Glyphs, 
 	m.bridge = newBridge(&m.o, rates[m.rate])
 	m.logs = newLogFeed(o.Engine)
 	m.guard = func(where string, v any, _ []byte) { panic(fmt.Sprintf("%s: %v", where, v)) }
+	m.spawn = func(c tea.Cmd) { m.pending = append(m.pending, c) }
 	m.global = m.globalKeys()
 	m.globals = index(m.global)
 	m.keys = map[page.ID]map[string]*page.Binding{}
@@ -404,6 +406,7 @@ func (m *model) Say(text string) {
 
 // Go changes the view.
 func (m *model) Go(id page.ID, filter string) {
+	m.dirty = true
 	for i, v := range m.views {
 		if v.ID != id {
 			continue
@@ -511,7 +514,7 @@ func (m *model) Call(name string, timeout time.Duration, work func(ctx context.C
 		c.layer = t.gen
 	}
 	m.calls[name] = c
-	m.pending = append(m.pending, m.safeCmd(func() tea.Msg {
+	m.spawn(m.safeCmd(func() tea.Msg {
 		return resultMsg{name: name, gen: c.gen, apply: work(ctx, m.o.Engine)}
 	}))
 }

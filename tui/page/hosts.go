@@ -96,7 +96,7 @@ func (p *hosts) drawAbout(b *widget.Buffer, l *Look, r widget.Rect, row engine.R
 	b.Text(r.Line(0), name, theme.Title.S())
 	at := r.Skip(max(widget.Width(name)+2, 6))
 	p.drawPools(b, l, at.Top(3), m)
-	b.Text(r.Line(r.H-1), "Hugepages and their NUMA nodes are the kernel's own counters. enter shows all readings.", theme.Hint.S())
+	b.Text(r.Line(r.H-1), "Hugepages are the kernel's own counters. enter shows all readings.", theme.Hint.S())
 }
 
 // drawPools writes every pool with its NUMA nodes, up to the height of r.
@@ -118,7 +118,13 @@ func (p *hosts) drawPools(b *widget.Buffer, l *Look, r widget.Rect, m *engine.Ma
 		if y >= r.H {
 			break
 		}
-		size := engine.ByteSize(pool.PageKiB * 1024)
+		size := fmt.Sprintf("%d MiB", pool.PageKiB/1024)
+		switch {
+		case pool.PageKiB < 1024:
+			size = fmt.Sprintf("%d KiB", pool.PageKiB)
+		case pool.PageKiB >= 1<<20:
+			size = fmt.Sprintf("%d GiB", pool.PageKiB>>20)
+		}
 		if pool.Total == 0 {
 			b.Text(r.Line(y), size+" pages: none set", theme.Hint.S())
 			y++

@@ -211,7 +211,7 @@ func (p *list) Render(b *widget.Buffer, l *Look, r widget.Rect) {
 		if p.tab.Reverse {
 			arrow = b.Glyphs.Down
 		}
-		side += "sort " + strings.ToUpper(p.tab.SortBy) + string(arrow)
+		side += "sort " + p.tab.SortTitle() + string(arrow)
 	}
 	if w := widget.Width(side); w+2 < rest.W {
 		b.Right(head, side, theme.Hint.S())
@@ -257,3 +257,6 @@ func fact(b *widget.Buffer, r widget.Rect, name string) widget.Rect {
 	b.Text(r.Top(1), name, theme.Hint.S())
 	return r.Top(1).Skip(10)
 }
+
+// Current is the row under the cursor, nil when there is none.
+func (p *list) Current() engine.Row { return p.tab.Current() }

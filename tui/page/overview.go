@@ -108,18 +108,12 @@ func (o *overview) narrow(b *widget.Buffer, l *Look, r widget.Rect) {
 	add(dropBlock, labelled("GPUS", drawGPULine))
 	add(dropBlock, labelled("HUGEPAGES", drawHugeLine))
 	add(dropMore, labelled("MEMORY", drawMemoryLine))
-	for i := range l.Snap.Nodes.List() {
-		if i == 2 && len(l.Snap.Nodes.Rows) > 3 {
-			add(dropMore, labelled("", func(b *widget.Buffer, l *Look, r widget.Rect) {
-				b.Text(r, fmt.Sprintf("and %d more", len(l.Snap.Nodes.Rows)-2), theme.Hint.S())
-			}))
-			break
-		}
+	for i, g := range l.Sum.Nodes {
 		label := ""
 		if i == 0 {
 			label = "NODES"
 		}
-		add(dropMore, labelled(label, func(b *widget.Buffer, l *Look, r widget.Rect) { drawNode(b, r, &l.Snap.Nodes.Rows[i]) }))
+		add(dropMore, labelled(label, func(b *widget.Buffer, l *Look, r widget.Rect) { drawNodes(b, r, l.Snap.Nodes.Rows[g.From:g.To]) }))
 	}
 	if n := l.Sum.ActsOpen; n > 0 {
 		add(dropMore, labelled("ACTS", drawActsLine))
@@ -193,7 +187,7 @@ func (o *overview) boxes(b *widget.Buffer, l *Look, r widget.Rect, columns int) 
 	if columns == 2 {
 		// Two rows of boxes get what they need, the events what is left, at least four lines.
 		gpuRows, hostRows := max(len(l.Snap.GPUs.List()), 1)+1, max(len(l.Snap.Machines.List()), 1)+4
-		top := min(max(7+len(l.Snap.Nodes.List()), 8), 11)
+		top := min(max(7+len(l.Sum.Nodes), 8), 11)
 		mid := min(max(gpuRows, hostRows)+2, max((body.H-top)*2/3, 5))
 		top = min(top, max(body.H-mid-4, 5))
 		workersBox(cols[0].Top(top))
@@ -224,7 +218,7 @@ func (o *overview) boxes(b *widget.Buffer, l *Look, r widget.Rect, columns int) 
 	if l.Sum.Workers >= 256 {
 		hugeBox(cols[1].Top(up))
 		gpuBox(cols[2].Top(up))
-		jobs := min(max(6, len(l.Snap.Nodes.List())+5), max(body.H-up-6, 4))
+		jobs := min(max(6, len(l.Sum.Nodes)+5), max(body.H-up-6, 4))
 		jobBox(right.Below(up).Top(jobs))
 		events(right.Below(up + jobs))
 		return
@@ -261,10 +255,12 @@ func drawVerdict(b *widget.Buffer, l *Look, r widget.Rect) {
 	}
 	for i := range v.Reasons {
 		if i > 0 {
+			// A reason that would only show its first letters is counted instead.
+			if more := fmt.Sprintf("   +%d", len(v.Reasons)-i); r.W < 28 {
+				b.Text(r, more, theme.Title.S())
+				break
+			}
 			r = b.Text(r, ";  ", theme.Hint.S())
-		}
-		if r.W < 8 {
-			break
 		}
 		r = b.Text(r, v.Reasons[i].Text, theme.OfLevel(v.Reasons[i].Level).S())
 	}
@@ -327,11 +323,16 @@ func drawWorkerCounts(b *widget.Buffer, l *Look, r widget.Rect) {
 			r = b.Text(r, "   ", theme.Text.S())
 		}
 	}
-	hosts := ""
+	// The total says how many hosts where that fits whole.
+	total := "of " + Thousands(l.Sum.Workers)
 	if n := len(l.Sum.Hosts); n > 1 {
-		hosts = fmt.Sprintf(" on %d hosts", n)
+		if long := fmt.Sprintf("%s on %d hosts", total, n); widget.Width(long) <= r.W {
+			total = long
+		}
 	}
-	b.Text(r, fmt.Sprintf("of %s%s", Thousands(l.Sum.Workers), hosts), theme.Hint.S())
+	if widget.Width(total) <= r.W {
+		b.Text(r, total, theme.Hint.S())
+	}
 }
 
 // drawHostMarks shows one mark per host, or per worker while there are few.
@@ -391,20 +392,20 @@ func drawJobs(b *widget.Buffer, l *Look, r widget.Rect) {
 		return
 	}
 	t := &l.Snap.Jobs.Totals
+	if t.PerMinute != nil {
+		r = b.Text(r, "proofs/min "+Thousands(int(*t.PerMinute+0.5))+"   ", theme.Text.S())
+	} else {
+		r = b.Text(b.Text(r, "proofs/min ", theme.Hint.S()), "?   ", theme.Unknown.S())
+	}
 	for _, p := range [...]struct {
 		n    uint64
 		word string
 		role theme.Role
-	}{{t.Verified, "verified", theme.OK}, {t.Leased + t.Proved, "in work", theme.Busy}, {t.Queued, "queued", theme.Text}, {t.Failed, "failed", theme.Crit}, {t.Cancelled, "cancelled", theme.Idle}} {
-		if p.n == 0 && (p.word == "failed" || p.word == "cancelled") {
+	}{{t.Failed, "failed", theme.Crit}, {t.Queued, "queued", theme.Text}, {t.Leased + t.Proved, "in work", theme.Busy}, {t.Verified, "verified", theme.OK}, {t.Cancelled, "cancelled", theme.Idle}} {
+		if p.n == 0 && (p.word == "failed" || p.word == "cancelled") || len(p.word)+8 > r.W {
 			continue
 		}
 		r = b.Text(b.Text(b.Text(r, Thousands(int(p.n)), p.role.S()), " "+p.word, p.role.S()), "   ", theme.Text.S())
-	}
-	if t.PerMinute != nil {
-		b.Text(r, fmt.Sprintf("proofs/min %s", Thousands(int(*t.PerMinute+0.5))), theme.Text.S())
-	} else {
-		b.Text(b.Text(r, "proofs/min ", theme.Hint.S()), "?", theme.Unknown.S())
 	}
 }
 
@@ -520,7 +521,7 @@ func drawHugeLine(b *widget.Buffer, l *Look, r widget.Rect) {
 	}
 	hidden := 0
 	rows := l.Snap.Machines.Rows
-	for i := range rows {
+	for _, i := range l.Sum.Short {
 		m := &rows[i]
 		// Machines that need none are left out when there are many.
 		if len(rows) > 4 && m.Hugepages.Value != nil {
@@ -529,7 +530,7 @@ func drawHugeLine(b *widget.Buffer, l *Look, r widget.Rect) {
 				continue
 			}
 		}
-		if r.W < 24 {
+		if r.W < 34 {
 			hidden++
 			continue
 		}
@@ -570,18 +571,21 @@ func drawMemoryLine(b *widget.Buffer, l *Look, r widget.Rect) {
 	}
 }
 
-func drawNode(b *widget.Buffer, r widget.Rect, n *engine.NodeRow) {
+// drawNodes writes the nodes of one cluster on one line, a broken one by itself.
+func drawNodes(b *widget.Buffer, r widget.Rect, nodes []engine.NodeRow) {
+	n := &nodes[0]
 	if n.State != "read" {
 		b.Text(roleWord(b, r, theme.Crit, n.State), "  "+n.Dir+": "+n.Problem, theme.Text.S())
 		return
 	}
-	share := "?"
-	if n.ShareIndex != nil {
-		share = fmt.Sprint(*n.ShareIndex)
+	r = b.Text(r, fmt.Sprintf("%s on %s   ", orDash(n.Name), orAskText(n.Network)), theme.Text.S())
+	if len(nodes) == 1 {
+		r = b.Text(r, fmt.Sprintf("%s share %s", n.Key.Node, showInt(n.ShareIndex, "?")), theme.Text.S())
+	} else {
+		r = b.Text(r, fmt.Sprintf("%d nodes here", len(nodes)), theme.Text.S())
 	}
-	r = b.Text(r, fmt.Sprintf("%s %s", orDash(n.Name), n.Network), theme.Text.S())
-	r = b.Text(r, fmt.Sprintf("   %s share %s   threshold %d of %d   %s", n.Key.Node, share, n.Threshold, n.Operators, count(n.Validators, "validator")), theme.Text.S())
-	b.Text(r, "   shown, not signing", theme.Hint.S())
+	r = b.Text(r, fmt.Sprintf(", %d of %d sign, %s", n.Threshold, n.Operators, count(n.Validators, "validator")), theme.Text.S())
+	b.Text(r, "   shown, not run", theme.Hint.S())
 }
 
 func drawActsLine(b *widget.Buffer, l *Look, r widget.Rect) {
@@ -752,12 +756,12 @@ func drawJobBox(b *widget.Buffer, l *Look, r widget.Rect) {
 			})})
 		}
 	}
-	for i := range l.Snap.Nodes.List() {
+	for i, g := range l.Sum.Nodes {
 		label := ""
 		if i == 0 {
 			label = "nodes"
 		}
-		lines = append(lines, part{dropMore, labelled9(label, func(b *widget.Buffer, l *Look, r widget.Rect) { drawNode(b, r, &l.Snap.Nodes.Rows[i]) })})
+		lines = append(lines, part{dropMore, labelled9(label, func(b *widget.Buffer, l *Look, r widget.Rect) { drawNodes(b, r, l.Snap.Nodes.Rows[g.From:g.To]) })})
 	}
 	if len(l.Snap.Nodes.List()) == 0 && l.Ready() {
 		lines = append(lines, part{dropMore, labelled9("nodes", func(b *widget.Buffer, _ *Look, r widget.Rect) {
@@ -846,7 +850,7 @@ func drawHostBox(b *widget.Buffer, l *Look, r widget.Rect) {
 		return
 	}
 	y, left := 0, 0
-	for i := range rows {
+	for _, i := range l.Sum.Short {
 		m := &rows[i]
 		var pool prover.HugePool
 		known := m.Hugepages.Value != nil

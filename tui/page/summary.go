@@ -1,6 +1,7 @@
 package page
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -60,16 +61,24 @@ type Summary struct {
 	Crit, Warn        int // open findings, not muted; acknowledged ones are left out
 	Open, Acked       int
 	ActsOpen          int
+	// Short lists machines (places in the snapshot), the least free hugepages first,
+	// those that were not read after them, those without at the end.
+	Short []int
+	// Nodes are runs of node rows that belong to one cluster.
+	Nodes []NodeRun
 }
+
+// NodeRun is a run of rows of the nodes' section: From up to and without To.
+type NodeRun struct{ From, To int }
 
 // Summarize counts again, keeping the memory of s.
 func (s *Summary) Summarize(snap *engine.Snapshot, now time.Time) {
-	hosts, byHost, paused := s.Hosts[:0], s.byHost, s.Paused[:0]
+	hosts, byHost, paused, shorts, nodes := s.Hosts[:0], s.byHost, s.Paused[:0], s.Short[:0], s.Nodes[:0]
 	if byHost == nil {
 		byHost = map[string]int{}
 	}
 	clear(byHost)
-	*s = Summary{Paused: paused, byHost: byHost}
+	*s = Summary{Paused: paused, byHost: byHost, Short: shorts, Nodes: nodes}
 	rows := snap.Workers.List()
 	s.Workers = len(rows)
 	last, lastAt := "", -1
@@ -117,6 +126,31 @@ func (s *Summary) Summarize(snap *engine.Snapshot, now time.Time) {
 	}
 	slices.SortFunc(hosts, func(a, b HostSum) int { return strings.Compare(a.Name, b.Name) })
 	s.Hosts = hosts
+	free := func(i int) float64 {
+		h := snap.Machines.Rows[i].Hugepages.Value
+		if h == nil {
+			return 2
+		}
+		p, ok := engine.MainPool(*h)
+		if !ok || p.Total == 0 {
+			return 3
+		}
+		return float64(p.Available()) / float64(p.Total)
+	}
+	for i := range snap.Machines.List() {
+		s.Short = append(s.Short, i)
+	}
+	slices.SortStableFunc(s.Short, func(a, b int) int { return cmp.Compare(free(a), free(b)) })
+	for i := range snap.Nodes.List() {
+		n := &snap.Nodes.Rows[i]
+		if k := len(s.Nodes) - 1; k >= 0 && n.State == "read" {
+			if p := &snap.Nodes.Rows[i-1]; p.State == n.State && p.LockHash == n.LockHash && p.Name == n.Name {
+				s.Nodes[k].To++
+				continue
+			}
+		}
+		s.Nodes = append(s.Nodes, NodeRun{i, i + 1})
+	}
 	for i := range snap.GPUs.List() {
 		g := &snap.GPUs.Rows[i]
 		s.GPUs++

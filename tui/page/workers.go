@@ -2,9 +2,11 @@ package page
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"app.provost/engine"
+	"app.provost/prover"
 	"app.provost/tui/theme"
 	"app.provost/tui/widget"
 )
@@ -115,23 +117,46 @@ func newWorkers() *workers {
 	return p
 }
 
-// selector names the marked workers, or the one under the cursor.
+// selector names the marked workers, or the one under the cursor, in ranges as a
+// person would write them: "w1,w3-w5", with the machine before each where the
+// marks lie on several.
 func (p *workers) selector() engine.Selector {
-	var ids []string
-	machines := map[string]bool{}
-	rows := p.tab.Marked()
-	for _, r := range rows {
-		machines[r.(*engine.WorkerRow).Key.Machine] = true
-	}
-	for _, r := range rows {
+	byMachine := map[string][]int{}
+	var machines, odd []string
+	for _, r := range p.tab.Marked() {
 		w := r.(*engine.WorkerRow)
-		if len(machines) > 1 {
-			ids = append(ids, w.Key.Machine+"/"+string(w.ID))
-		} else {
-			ids = append(ids, string(w.ID))
+		_, n, err := prover.ParseWorkerID(string(w.ID))
+		if err != nil {
+			odd = append(odd, string(w.ID))
+			continue
+		}
+		if byMachine[w.Key.Machine] == nil {
+			machines = append(machines, w.Key.Machine)
+		}
+		byMachine[w.Key.Machine] = append(byMachine[w.Key.Machine], int(n))
+	}
+	var out []string
+	for _, m := range machines {
+		ns := byMachine[m]
+		slices.Sort(ns)
+		before := ""
+		if len(machines) > 1 && m != "" {
+			before = m + "/"
+		}
+		for i := 0; i < len(ns); {
+			k := i
+			for k+1 < len(ns) && ns[k+1] == ns[k]+1 {
+				k++
+			}
+			if k == i {
+				out = append(out, fmt.Sprintf("%sw%d", before, ns[i]))
+			} else {
+				out = append(out, fmt.Sprintf("%sw%d-w%d", before, ns[i], ns[k]))
+			}
+			i = k + 1
 		}
 	}
-	return engine.Selector(strings.Join(ids, ","))
+	return engine.Selector(strings.Join(append(out, odd...), ","))
 }
 
 // note says in words what the columns cannot.
@@ -160,7 +185,7 @@ func (p *workers) note(c *widget.Cell, w *engine.WorkerRow) {
 
 func (p *workers) drawAbout(b *widget.Buffer, l *Look, r widget.Rect, _ engine.Row) {
 	shown, all := p.tab.Count()
-	text := "Units: CPU% of one core, RSS in powers of 1,024, LAT ms to the engine."
+	text := "Units: CPU% of one core, RSS in powers of 1,024, LAT in ms."
 	if shown != all {
 		text = fmt.Sprintf("%s of %s. %s", Thousands(shown), Thousands(all), text)
 	}

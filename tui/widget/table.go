@@ -211,7 +211,7 @@ func (t *Table) Sync(s *engine.Snapshot, now time.Time) string {
 	col := t.column(t.SortBy)
 	hold := same && !t.dirty && col != nil && col.Noisy && (now.Sub(t.lastSort) < 5*time.Second || now.Sub(t.lastMove) < 2*time.Second)
 	if !hold {
-		t.sort(col, now)
+		t.sort(col, now, same)
 		t.lastSort = now
 	}
 	t.dirty = false
@@ -307,10 +307,13 @@ func (t *Table) set(i int) {
 	}
 }
 
-func (t *Table) sort(col *Column, now time.Time) {
+// sort orders all rows. With the same rows as before it starts from their last
+// order, which is nearly right: the sort then costs one pass.
+func (t *Table) sort(col *Column, now time.Time, same bool) {
 	if cap(t.sorted) < t.n {
 		t.sorted = make([]sortKey, t.n)
 	}
+	same = same && len(t.sorted) == t.n
 	t.sorted = t.sorted[:t.n]
 	// The engine's default order may go by a second number, as the newest first.
 	var then *engine.SortKey
@@ -318,9 +321,13 @@ func (t *Table) sort(col *Column, now time.Time) {
 		then = &by[1]
 	}
 	for i := range t.sorted {
-		k := sortKey{idx: int32(i), base: t.base[i]}
+		k := sortKey{idx: int32(i)}
+		if same {
+			k.idx = t.sorted[i].idx
+		}
+		k.base = t.base[k.idx]
 		if col != nil {
-			row := t.table.Row(t.snap, i)
+			row := t.table.Row(t.snap, int(k.idx))
 			v := col.Value(row, now)
 			k.num, k.str, k.unknown = v.Num, v.Str, !v.Known || v.None || math.IsNaN(v.Num)
 			if then != nil {
@@ -660,6 +667,14 @@ func (t *Table) Render(b *Buffer, r Rect, now time.Time) {
 			b.Mark(line, theme.Selected)
 		}
 	}
+}
+
+// SortTitle is the head of the column that orders the rows.
+func (t *Table) SortTitle() string {
+	if c := t.column(t.SortBy); c != nil {
+		return c.Title
+	}
+	return ""
 }
 
 // Names lists the columns' names in their order.
