@@ -68,6 +68,8 @@ type Found struct {
 	PID      int    `json:"pid"`
 	StateDir string `json:"state_dir"`
 	Socket   string `json:"socket"`
+	// Silent is set when it runs and does not answer: its state directory is not known then.
+	Silent bool `json:"silent,omitempty"`
 }
 
 // Version says what this binary is. Empty parts are not known.
@@ -434,6 +436,10 @@ func (a *app) findSocket(cmd *cobra.Command, name string) (string, error) {
 	}
 	var which []string
 	for _, f := range all {
+		if f.Silent {
+			which = append(which, fmt.Sprintf("--socket %s (%s, pid %d, does not answer)", engine.ShellLine([]string{f.Socket}), f.Name, f.PID))
+			continue
+		}
 		which = append(which, fmt.Sprintf("--state-dir %s (%s, pid %d)", engine.ShellLine([]string{f.StateDir}), f.Name, f.PID))
 	}
 	return "", usage("find engine", fmt.Sprintf("%d engines run here", len(all)), "choose one: "+strings.Join(which, ", "))

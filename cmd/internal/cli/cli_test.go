@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,6 +105,9 @@ func scene(words string) Deps {
 }
 
 func TestScripts(t *testing.T) {
+	if underRace {
+		t.Skip("scripts start a process for each command, which takes minutes under the race detector; what is concurrent is tested in process")
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script", UpdateScripts: *update, RequireExplicitExec: true,
 		Setup: func(e *testscript.Env) error {
@@ -437,6 +441,8 @@ type trigger struct {
 	fn   func()
 }
 
+func (w *trigger) WriteString(s string) (int, error) { return w.Write([]byte(s)) }
+
 func (w *trigger) Write(p []byte) (int, error) {
 	n, err := w.Buffer.Write(p)
 	if w.fn != nil && strings.Contains(w.String(), w.word) {
@@ -464,6 +470,83 @@ func TestSameKeySameAct(t *testing.T) {
 			t.Errorf("%d: code %d, %q %q", i, code, out, talk)
 		}
 	}
+}
+
+func TestWatching(t *testing.T) {
+	f := newFake()
+	d := scene("")
+	d.Dial = func(context.Context, string) (engine.Engine, func() error, error) { return f, nil, nil }
+	worker := func(i int, s engine.WorkerState) func() {
+		return func() {
+			rows := slices.Clone(f.snap.Workers.Rows)
+			rows[i].State = s
+			f.snap.Workers = &engine.Section[engine.WorkerRow]{Version: f.snap.Workers.Version + 1, Rows: rows}
+		}
+	}
+	// Each step waits for what the command has printed, then changes something.
+	watch := func(steps []trigger, args ...string) string {
+		ctx, stop := context.WithCancelCause(context.Background())
+		var out chain
+		for _, s := range steps {
+			out.steps = append(out.steps, &trigger{word: s.word, fn: s.fn})
+		}
+		// The last of args is the word that ends it.
+		out.steps = append(out.steps, &trigger{word: args[len(args)-1], fn: func() { stop(ErrInterrupted) }})
+		d := d
+		d.Stdin, d.Stdout, d.Stderr, d.Env = strings.NewReader(""), &out, io.Discard, nil
+		if code := Run(ctx, d, args[:len(args)-1]); code != engine.ExitInterrupt {
+			t.Errorf("%q: %d", args, code)
+		}
+		return out.String()
+	}
+	out := watch([]trigger{{word: `"w4"`, fn: func() { go f.change(worker(1, engine.WorkerStale)) }}}, "get", "workers", "--watch", "-o", "jsonl", `"stale"`)
+	if n := strings.Count(out, "\n"); n != 5 {
+		t.Errorf("4 rows and the one that changed: %d lines\n%s", n, out)
+	}
+	out = watch([]trigger{{word: "4 of 4", fn: func() { go f.change(worker(0, engine.WorkerGone)) }}}, "get", "workers", "--watch", " gone ")
+	if strings.Count(out, "4 of 4") != 2 {
+		t.Errorf("the table twice:\n%s", out)
+	}
+	out = watch([]trigger{{word: "status verdict=", fn: func() {
+		go f.change(func() {
+			f.entries = append(slices.Clone(f.entries), engine.Entry{N: 4, At: fakeNow, Level: engine.LevelNote, What: "job.verified", Text: "j1"})
+		})
+	}}}, "watch", "--tail=1", "job.verified")
+	if strings.Count(out, "act.asked") != 1 || strings.Contains(out, "worker.exit") {
+		t.Errorf("the last entry, the status, the new entry:\n%s", out)
+	}
+	out = watch([]trigger{{word: "verdict=degraded", fn: func() {
+		go f.change(func() {
+			f.snap.Verdict = &engine.One[engine.Verdict]{Version: 9, Value: engine.Verdict{Word: engine.VerdictOK}}
+		})
+	}}}, "status", "--watch", "verdict=ok")
+	if strings.Count(out, "\n") != 2 {
+		t.Errorf("one line for each verdict:\n%s", out)
+	}
+}
+
+// chain is a writer that goes through its steps in order, one word after the other.
+type chain struct {
+	bytes.Buffer
+	steps []*trigger
+	seen  int
+}
+
+func (c *chain) WriteString(s string) (int, error) { return c.Write([]byte(s)) }
+
+func (c *chain) Write(p []byte) (int, error) {
+	n, err := c.Buffer.Write(p)
+	for len(c.steps) > 0 {
+		at := strings.Index(c.String()[c.seen:], c.steps[0].word)
+		if at < 0 {
+			break
+		}
+		c.seen += at + len(c.steps[0].word)
+		fn := c.steps[0].fn
+		c.steps = c.steps[1:]
+		fn()
+	}
+	return n, err
 }
 
 func TestWriteArtifactsIsAllOrNothing(t *testing.T) {

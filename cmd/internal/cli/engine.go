@@ -279,7 +279,11 @@ func (a *app) runBare(cmd *cobra.Command, args []string) error {
 		return a.lookAt(cmd, all[0].Socket)
 	}
 	for _, f := range all {
-		fmt.Fprintf(a.Stdout, "%s\tpid %d\t%s\n", print.Clean(f.Name), f.PID, print.Clean(f.StateDir))
+		where := f.StateDir
+		if f.Silent {
+			where = "does not answer on " + f.Socket
+		}
+		fmt.Fprintf(a.Stdout, "%s\tpid %d\t%s\n", print.Clean(f.Name), f.PID, print.Clean(where))
 	}
 	a.say("%d engines run here; look at one with: provost NAME", len(all))
 	return nil
