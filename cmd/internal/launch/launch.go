@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -41,6 +42,11 @@ type Launcher struct {
 func (l Launcher) Dial(ctx context.Context, socket string) (engine.Engine, func() error, error) {
 	c, err := rpc.Dial(ctx, l.dialOptions(socket))
 	if err != nil {
+		if pid, ok := listener(socket); ok && ctx.Err() == nil && engine.ExitOf(err) == engine.ExitTimeout {
+			return nil, nil, engine.Problem{Code: engine.CodeBusy, Exit: engine.ExitTimeout, Doing: "talk to the engine",
+				Cause:  fmt.Sprintf("the engine on %s (pid %d) does not answer", socket, pid),
+				Remedy: "see whether its process is stopped or the machine overloaded, and look at its log"}.Because(err)
+		}
 		return nil, nil, err
 	}
 	return c, c.Close, nil
@@ -61,7 +67,18 @@ func FromHost(getenv func(string) string) string {
 	return host
 }
 
-// Find lists the engines that answer in the runtime directory.
+// listener tells whether a process listens on a unix socket, and which. It asks
+// the kernel only, so that a process that stands still is found too.
+func listener(socket string) (pid int, ok bool) {
+	c, err := net.DialTimeout("unix", socket, time.Second)
+	if err != nil {
+		return 0, false
+	}
+	defer c.Close()
+	return peerPID(c.(*net.UnixConn)), true
+}
+
+// Find lists the engines that run in the runtime directory.
 func (l Launcher) Find(ctx context.Context, c config.Config) ([]cli.Found, error) {
 	sockets, err := filepath.Glob(filepath.Join(c.RuntimeDir, "*.sock"))
 	if err != nil {
@@ -79,7 +96,12 @@ func (l Launcher) Find(ctx context.Context, c config.Config) ([]cli.Found, error
 		e, err := rpc.Dial(try, l.dialOptions(s))
 		cancel()
 		if err != nil {
-			continue // nobody there: what an engine left behind when it was killed
+			// Nobody there is what an engine left behind when it was killed. One that listens
+			// and does not answer runs all the same.
+			if pid, ok := listener(s); ok {
+				out = append(out, cli.Found{Name: strings.TrimSuffix(filepath.Base(s), ".sock"), PID: pid, Socket: s, Silent: true})
+			}
+			continue
 		}
 		if info := e.Hello().Engine; info != nil {
 			out = append(out, cli.Found{Name: info.Name, PID: info.PID, StateDir: info.StateDir, Socket: s})
