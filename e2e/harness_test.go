@@ -19,6 +19,9 @@ import (
 	"time"
 
 	"app.provost/assets"
+	"app.provost/engine"
+	"app.provost/engine/rpc"
+	"app.provost/prover"
 )
 
 // provost is the path of the binary under test, built once for all tests.
@@ -149,8 +152,8 @@ func (p *place) confirmed(args ...string) result {
 	return p.run(append(args, "--confirm", plan.Digest)...)
 }
 
-// engine starts a headless engine and waits until it answers.
-func (p *place) engine(args ...string) *exec.Cmd {
+// start starts a headless engine and waits until it answers.
+func (p *place) start(args ...string) *exec.Cmd {
 	p.t.Helper()
 	c := exec.Command(provost, append([]string{"up", "--no-tui"}, args...)...)
 	c.Env, c.Dir = p.env, p.dir
@@ -191,6 +194,196 @@ func (p *place) rows(kind string) []map[string]any {
 		p.t.Fatalf("get %s: %v in %s", kind, err, out)
 	}
 	return doc.Rows
+}
+
+// look gives the newest snapshot of this place's engine.
+func (p *place) look() (*engine.Snapshot, error) {
+	s, _, err := p.watch(nil)
+	return s, err
+}
+
+// journal gives all entries of the journal.
+func (p *place) journal() []engine.Entry {
+	p.t.Helper()
+	var from uint64
+	_, entries, err := p.watch(&from)
+	if err != nil {
+		p.t.Fatalf("read the journal: %v", err)
+	}
+	return entries
+}
+
+// entries counts the journal's entries by what happened and to whom: "job.verified 3f9c2d1a".
+func (p *place) entries() map[string]int {
+	p.t.Helper()
+	out := map[string]int{}
+	for _, e := range p.journal() {
+		out[e.What+" "+e.Key.ID]++
+	}
+	return out
+}
+
+func (p *place) watch(after *uint64) (*engine.Snapshot, []engine.Entry, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := rpc.Dial(ctx, rpc.DialOptions{Socket: p.socket()})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer c.Close()
+	feed, err := c.Watch(ctx, engine.WatchOptions{After: after})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer feed.Close()
+	var all []engine.Entry
+	for {
+		u, err := feed.Next(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		if u.Gap != nil {
+			return nil, nil, fmt.Errorf("journal entries are gone: %+v", *u.Gap)
+		}
+		all = append(all, u.Entries...)
+		if len(u.Entries) == 0 {
+			return u.Snapshot, all, nil
+		}
+	}
+}
+
+// workerPIDs are the data workers' processes by id.
+func (p *place) workerPIDs() map[string]int {
+	p.t.Helper()
+	out := map[string]int{}
+	eventually(p.t, 20*time.Second, "all workers have a process", func() error {
+		s, err := p.look()
+		if err != nil {
+			return err
+		}
+		if len(s.Workers.List()) == 0 {
+			return fmt.Errorf("no workers are listed")
+		}
+		for _, w := range s.Workers.List() {
+			if w.PID == nil {
+				return fmt.Errorf("%s is %s and has no process", w.ID, w.State)
+			}
+			out[string(w.ID)] = *w.PID
+		}
+		return nil
+	})
+	return out
+}
+
+// demoFile is the path of a file of the practice circuits.
+func (p *place) demoFile(name string) string { return filepath.Join(p.dir, "demo", name) }
+
+// submit hands in one job of the large circuit, n times, and gives the ids.
+func (p *place) submit(n int, more ...string) []string {
+	p.t.Helper()
+	args := append([]string{"submit", "job", "-o", "json", "--zkey", p.demoFile("large.zkey")}, more...)
+	for i := range n {
+		args = append(args, "--witness", p.demoFile(fmt.Sprintf("large-%d.wtns", i%2+1)))
+	}
+	var r struct{ Jobs []string }
+	out := p.must(args...)
+	if err := json.Unmarshal([]byte(out), &r); err != nil || len(r.Jobs) != n {
+		p.t.Fatalf("%v: %s", err, out)
+	}
+	return r.Jobs
+}
+
+// freeze stops (SIGSTOP) a worker in the middle of a job. It hands in jobs until it catches one.
+func (p *place) freeze() (worker string, pid int, job string) {
+	p.t.Helper()
+	pids := p.workerPIDs()
+	holding := func() (string, string) {
+		if s, err := p.look(); err == nil {
+			for _, w := range s.Workers.List() {
+				if w.Job != nil {
+					return string(w.ID), string(*w.Job)
+				}
+			}
+		}
+		return "", ""
+	}
+	eventually(p.t, 60*time.Second, "a worker is stopped in the middle of a job", func() error {
+		p.submit(3)
+		for range 20 {
+			if worker, job = holding(); worker != "" {
+				break
+			}
+		}
+		if worker == "" {
+			return fmt.Errorf("no worker has a job")
+		}
+		pid = pids[worker]
+		syscall.Kill(pid, syscall.SIGSTOP)
+		// What it had sent before it was stopped is in the snapshot by then.
+		time.Sleep(time.Second)
+		s, err := p.look()
+		if err == nil {
+			for _, j := range s.Jobs.List() {
+				if string(j.ID) == job && j.State == prover.JobLeased && string(j.Worker) == worker {
+					return nil
+				}
+			}
+			err = fmt.Errorf("the job had ended before its worker was stopped")
+		}
+		syscall.Kill(pid, syscall.SIGCONT)
+		return err
+	})
+	p.t.Cleanup(func() { syscall.Kill(pid, syscall.SIGCONT) })
+	return worker, pid, job
+}
+
+// allVerified waits until no job is open, and checks that each is verified.
+func (p *place) allVerified(limit time.Duration) *engine.Snapshot {
+	p.t.Helper()
+	var last *engine.Snapshot
+	eventually(p.t, limit, "all jobs are verified", func() error {
+		s, err := p.look()
+		if err != nil {
+			return err
+		}
+		last = s
+		t := s.Jobs.Totals
+		if t.Failed > 0 || t.Cancelled > 0 {
+			p.t.Fatalf("totals %+v", t)
+		}
+		if t.Verified != t.Submitted || t.Submitted == 0 {
+			return fmt.Errorf("totals %+v", t)
+		}
+		return nil
+	})
+	return last
+}
+
+func jobRow(t *testing.T, s *engine.Snapshot, id string) engine.JobRow {
+	t.Helper()
+	for _, j := range s.Jobs.List() {
+		if string(j.ID) == id {
+			return j
+		}
+	}
+	t.Fatalf("job %s is not listed", id)
+	return engine.JobRow{}
+}
+
+// waitExit waits for a process that the test started, and gives its exit code.
+func waitExit(t *testing.T, c *exec.Cmd, limit time.Duration) int {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { c.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(limit):
+		c.Process.Signal(syscall.SIGQUIT)
+		c.Process.Kill()
+		<-done
+		t.Fatalf("it had not ended after %s", limit)
+	}
+	return c.ProcessState.ExitCode()
 }
 
 // processes are all processes of the binary that carry this place in their

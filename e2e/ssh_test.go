@@ -54,7 +54,7 @@ func TestSSHSessionCutInTheMiddleOfAJob(t *testing.T) {
 		}
 		return nil
 	})
-	engine := byWord(p.processes(), "up")
+	engines := byWord(p.processes(), "up")
 	workers := byWord(p.processes(), "internal-worker")
 	// Many jobs, so that one is in hand when the line is cut.
 	args := []string{"submit", "job", "--zkey", filepath.Join(p.dir, "demo/large.zkey")}
@@ -81,7 +81,7 @@ func TestSSHSessionCutInTheMiddleOfAJob(t *testing.T) {
 		}
 		return nil
 	})
-	for _, pid := range append(append([]int{}, workers...), headless(engine)...) {
+	for _, pid := range append(append([]int{}, workers...), headless(engines)...) {
 		if err := syscall.Kill(pid, 0); err != nil {
 			t.Errorf("process %d did not survive the cut line: %v", pid, err)
 		}
