@@ -186,7 +186,7 @@ var keys = []Key{
 	duration("clock.limit", "", "clock offset that raises a finding", func(c *Config) *time.Duration { return &c.ClockLimit }, time.Millisecond, time.Hour),
 	duration("jobs.lease", "", "how long a worker that is not heard keeps its job", func(c *Config) *time.Duration { return &c.Lease }, 5*time.Second, 24*time.Hour),
 	number("jobs.max-attempts", "", "how often a job is handed out before it is failed", func(c *Config) *int { return &c.MaxAttempts }, 1, 100),
-	number("jobs.keep-finished", "", "finished jobs kept with their proofs", func(c *Config) *int { return &c.KeepFinished }, 0, 10_000_000),
+	number("jobs.keep-finished", "", "finished jobs kept with their proofs; 0 for all", func(c *Config) *int { return &c.KeepFinished }, 0, 10_000_000),
 	bytesKey("jobs.keep-keys", "", "bytes of proving keys kept beside those that open jobs need", func(c *Config) *uint64 { return &c.KeepKeys }),
 	percent("host.memory-low", "", "available memory, in per cent, below which a finding is raised", func(c *Config) *float64 { return &c.MemoryLow }),
 	percent("host.disk-low", "", "free disk space, in per cent, below which a finding is raised", func(c *Config) *float64 { return &c.DiskLow }),

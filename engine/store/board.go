@@ -318,3 +318,36 @@ func (b *Board) read(ctx context.Context, doing string, fn func(*boardTx) error)
 	}
 	return b.s.view(doing, func(tx *bolt.Tx) error { return fn(newBoardTx(tx)) })
 }
+
+// tidyJobs drops the jobs that ended first, with their proofs, above the bound.
+// Totals go on counting them.
+func (s *Store) tidyJobs(tx *bolt.Tx) error {
+	if s.o.EndedJobs <= 0 {
+		return nil
+	}
+	w := newBoardTx(tx)
+	extra := -s.o.EndedJobs
+	c := w.ended.Cursor()
+	for k, _ := c.First(); k != nil; k, _ = c.Next() {
+		extra++
+	}
+	type job struct {
+		key []byte
+		id  prover.JobID
+	}
+	var drop []job
+	for k, v := c.First(); k != nil && len(drop) < min(extra, tidyAtMost); k, v = c.Next() {
+		j := job{key: append([]byte{}, k...)}
+		if err := read(k, v, &j.id); err != nil {
+			return err
+		}
+		drop = append(drop, j)
+	}
+	for _, j := range drop {
+		id := []byte(j.id)
+		if err := errors.Join(w.ended.Delete(j.key), w.tickets.Delete(id), w.proofs.Delete(id)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"app.provost/engine/enginetest"
@@ -61,5 +63,47 @@ func TestKeeper(t *testing.T) {
 	enginetest.RunKeeper(t, func(t *testing.T) (enginetest.Keeper, enginetest.Documents) {
 		s := openTest(t, Options{})
 		return s, s.Shelf("alerts")
+	})
+}
+
+func TestEndedJobsAreTrimmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := openTest(t, Options{EndedJobs: 3})
+		defer s.Close()
+		b := s.Board()
+		apply := func(changes ...prover.Change) {
+			t.Helper()
+			out, err := b.Apply(t.Context(), changes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, o := range out {
+				if o.Err != nil {
+					t.Fatalf("change %d: %v", i, o.Err)
+				}
+			}
+		}
+		for i := range 8 {
+			id := prover.JobID(fmt.Sprintf("j%d", i))
+			apply(prover.AddJob{Job: prover.Job{ID: id, Kind: prover.EmptyJob, MaxAttempts: 1}, At: time.Now()})
+			if i < 6 {
+				apply(prover.CancelJob{Job: id, At: time.Now()})
+			}
+		}
+		time.Sleep(time.Hour) // the next commit tidies
+		apply(prover.CancelJob{Job: "j6", At: time.Now()})
+		ended, err := b.Finished(t.Context(), 100)
+		if err != nil || len(ended) > 4 { // j6 may have ended after the trim of the same commit
+			t.Errorf("%d ended jobs are kept: %v", len(ended), err)
+		}
+		if _, err := b.Get(t.Context(), "j0"); !errors.Is(err, prover.ErrNoJob) {
+			t.Errorf("the oldest ended job: %v", err)
+		}
+		if tk, err := b.Get(t.Context(), "j7"); err != nil || tk.State != prover.JobQueued {
+			t.Errorf("an open job was trimmed: %v", err)
+		}
+		if sums, err := b.Totals(t.Context()); err != nil || sums.Submitted != 8 || sums.Cancelled != 7 {
+			t.Errorf("totals %+v %v", sums, err)
+		}
 	})
 }

@@ -77,7 +77,7 @@ func bounds(b *bolt.Bucket) (first, last uint64) {
 	return first, last
 }
 
-// tidy trims journal, receipts and ended acts to their bounds, a little each time.
+// tidy trims journal, receipts, ended jobs and ended acts to their bounds, a little each time.
 func (s *Store) tidy(tx *bolt.Tx) error {
 	now := time.Now()
 	b := tx.Bucket(bJournal)
@@ -101,6 +101,9 @@ func (s *Store) tidy(tx *bolt.Tx) error {
 		k, v = c.Seek(number(first)) // after Delete a cursor may stand on the next key already
 	}
 	if err := s.tidyReceipts(tx, now); err != nil {
+		return err
+	}
+	if err := s.tidyJobs(tx); err != nil {
 		return err
 	}
 	return s.tidyActs(tx)

@@ -102,6 +102,8 @@ type Options struct {
 	ReceiptAge time.Duration
 	// ActRows (default 1,000) bounds the ledger; open acts are kept in any case.
 	ActRows int
+	// EndedJobs is how many ended jobs are kept with their proofs; 0: all.
+	EndedJobs int
 	// MaxBytes bounds the file; 0: only the disk does.
 	MaxBytes int
 }

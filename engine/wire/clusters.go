@@ -39,7 +39,7 @@ func planCreateCluster(a engine.CreateCluster) (engine.Plan, error) {
 			{Name: "verify", Text: "read it back and check every hash, signature, key, share and deposit"},
 			{Name: "rename", Text: "put it at " + pl.Dir + " in one step"},
 		},
-		Targets: []string{pl.Dir}, Warnings: append(pl.Warnings, pl.Notes...), Irreversible: pl.Irreversible,
+		Targets: []string{pl.Dir}, Warnings: pl.Warnings, Irreversible: pl.Irreversible,
 		Consent: engine.Consent{Level: "none"}, // with all flags given a command asks nothing
 	}
 	for _, l := range pl.Leftovers {

@@ -289,7 +289,7 @@ func (e *Engine) closeScope(name string) func(context.Context) error {
 }
 
 func (e *Engine) startStore(gate *gatedWriter) error {
-	s, err := store.Open(store.Options{Dir: e.o.Config.StateDir, Socket: e.o.Config.SocketPath(), Version: e.o.Version, Logger: e.log, Slow: func(took time.Duration) {
+	s, err := store.Open(store.Options{Dir: e.o.Config.StateDir, Socket: e.o.Config.SocketPath(), Version: e.o.Version, Logger: e.log, EndedJobs: e.o.Config.KeepFinished, Slow: func(took time.Duration) {
 		if e.state != nil {
 			e.state.Tell(state.Raise{Raise: engine.Raise{Code: engine.FindStoreSlow, Key: engine.Key{Machine: e.machine}, Target: "host/" + e.machine,
 				Facts: []engine.Fact{{Name: "took", Value: took.Round(time.Millisecond).String()}, {Name: "directory", Value: e.o.Config.StateDir}}}})
