@@ -273,6 +273,9 @@ func (d *Desk) first(ctx context.Context, f *flight, verb Verb, r engine.Request
 		return receipt, err
 	}
 	doing := r.Action.Doing()
+	if a := d.openOf(r.Key); a != nil {
+		return d.again(ctx, a, verb, raw, doing, land)
+	}
 	if receipt, err, found := d.before(r.Key, raw, doing); found || err != nil {
 		return land(found, receipt, err)
 	}
@@ -292,9 +295,36 @@ func (d *Desk) first(ctx context.Context, f *flight, verb Verb, r engine.Request
 		return land(true, a.Receipt(), a.err)
 	case <-ctx.Done():
 	}
-	// The caller is gone; the act goes on. Whoever asks with this key meanwhile gets the receipt as it stands.
-	land(true, a.Receipt(), nil)
-	return a.Receipt(), gone(ctx, doing, a.ID())
+	// The caller is gone; the act goes on. Whoever asks with this key meanwhile waits for its end.
+	return land(false, a.Receipt(), gone(ctx, doing, a.ID()))
+}
+
+// openOf is the act under way that was asked with a key: by a caller who is gone, or of an engine before this one.
+func (d *Desk) openOf(key string) *Act {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range d.open {
+		if a.Key == key {
+			return a
+		}
+	}
+	return nil
+}
+
+// again answers who asks for an act that is under way: at once where it is long, else with its end.
+func (d *Desk) again(ctx context.Context, a *Act, verb Verb, raw []byte, doing string, land func(bool, engine.Receipt, error) (engine.Receipt, error)) (engine.Receipt, error) {
+	if same, err := engine.MarshalAction(a.Action); err != nil || !bytes.Equal(same, raw) {
+		return land(false, engine.Receipt{}, otherAction(doing))
+	}
+	if verb.Long {
+		return land(true, repeat(a.Receipt()), nil)
+	}
+	select {
+	case <-a.done:
+		return land(true, repeat(a.Receipt()), a.err)
+	case <-ctx.Done():
+		return land(false, repeat(a.Receipt()), gone(ctx, doing, a.ID()))
+	}
 }
 
 // before finds the answer to a key that was used before.

@@ -180,6 +180,40 @@ func TestActThatCannotBeResumedIsClosed(t *testing.T) {
 	})
 }
 
+// A short act that an engine's end has cut off is done by the next engine, and who asks
+// again with its key gets that receipt.
+func TestShortActGoesOnAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := verb(func(ctx context.Context, a *act.Act) error { <-ctx.Done(); return ctx.Err() })
+		m := enginetest.NewMemory(t, with(v))
+		r := ask(engine.LockScreens{})
+		p, err := m.Preview(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cut := make(chan error, 1)
+		go func() {
+			_, err := m.Do(t.Context(), r, p.Digest)
+			cut <- err
+		}()
+		synctest.Wait()
+		m.Stop()
+		wantCode(t, <-cut, engine.CodeStopping)
+		v.Resume = func(ctx context.Context, a *act.Act) error {
+			time.Sleep(time.Minute)
+			a.Result(func(r *engine.Receipt) { r.Jobs = []string{"j1"} })
+			return nil
+		}
+		o := with(v)
+		o.Store = m.Store
+		m2 := enginetest.NewMemory(t, o)
+		got, err := m2.Do(t.Context(), r, p.Digest)
+		if err != nil || !got.Repeated || !got.Done || !slices.Equal(got.Jobs, []string{"j1"}) {
+			t.Errorf("%+v %v", got, err)
+		}
+	})
+}
+
 func TestCancelAct(t *testing.T) {
 	bubble(t, enginetest.MemoryOptions{}, func(t *testing.T, m *enginetest.Memory) {
 		addWorkers(m, 1)
@@ -233,11 +267,20 @@ func TestCallerLeavesAndActGoesOn(t *testing.T) {
 		if q := wantCode(t, err, engine.CodeBusy); q.Exit != engine.ExitTimeout || !strings.Contains(q.Cause, "a1") {
 			t.Errorf("%v", q)
 		}
-		// Asked again while it goes on: the same act, not done yet.
-		if again, err := m.Do(t.Context(), r, p.Digest); err != nil || !again.Repeated || again.Done || again.Act != "a1" {
+		// Asked again while it goes on: the same act, and its receipt when it has ended. Who does not wait is told so.
+		ctx2, cancel2 := context.WithTimeout(t.Context(), time.Second)
+		defer cancel2()
+		_, err = m.Do(ctx2, r, p.Digest)
+		wantCode(t, err, engine.CodeBusy)
+		other := r
+		other.Action = engine.UnlockScreens{For: engine.Duration(time.Hour), Reason: "r"}
+		if _, err := m.Do(t.Context(), other, ""); err == nil {
+			t.Error("a key that names another act was taken")
+		}
+		time.AfterFunc(time.Minute, func() { close(release) })
+		if again, err := m.Do(t.Context(), r, p.Digest); err != nil || !again.Repeated || !again.Done || again.Act != "a1" || len(again.Notes) != 1 {
 			t.Errorf("%+v %v", again, err)
 		}
-		close(release)
 		if row := rowOf(t, m, "a1"); row.State != engine.ActDone {
 			t.Errorf("%+v", row)
 		}

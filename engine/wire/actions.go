@@ -67,8 +67,8 @@ func addResult(into *engine.Receipt, r engine.Receipt) {
 // verbs is the table of contents of what can be asked.
 func (e *Engine) verbs() map[engine.ActionKind]act.Verb {
 	v := map[engine.ActionKind]act.Verb{
-		engine.KindPauseWorkers:   {Plan: e.planPause, Run: e.runPause, Resume: e.resumePause, Cancel: e.cancelPause, Long: true},
-		engine.KindResumeWorkers:  {Plan: e.planResume, Run: e.runResume},
+		engine.KindPauseWorkers:   {Plan: e.planPause, Run: e.runPause, Resume: e.takeUpPause, Cancel: e.cancelPause, Long: true},
+		engine.KindResumeWorkers:  {Plan: e.planResume, Run: e.runResume, Resume: e.runResume},
 		engine.KindRestartWorkers: {Plan: e.planRestart, Run: e.runRestart, Resume: e.runRestart, Cancel: e.cancelPause, Long: true},
 		engine.KindUnlockScreens:  {Plan: planUnlock, Run: e.runUnlock, WhileLocked: true},
 		engine.KindLockScreens:    {Plan: planLock, Run: e.runLock, WhileLocked: true},
@@ -208,13 +208,22 @@ func shortTargets(targets []string) string {
 func (e *Engine) runPause(ctx context.Context, a *act.Act) error {
 	c := a.Action.(engine.PauseWorkers)
 	ids := workerIDs(a.Plan.Targets)
-	until := time.Now().Add(time.Duration(c.For)).UTC()
+	until := a.Row().Started.Add(time.Duration(c.For)).UTC()
 	a.SetStep("drain")
 	if err := e.queue.Pause(ctx, ids, prover.Pause{Since: time.Now().UTC(), Until: &until, Reason: c.Reason, By: a.Actor.String(), Act: a.ID()}); err != nil {
 		return queueProblem(c.Doing(), err)
 	}
 	for _, t := range a.Plan.Targets {
 		a.Settle(t, "sent", "")
+	}
+	return e.resumePause(ctx, a)
+}
+
+// takeUpPause goes on with the pause of an engine before this one. Nothing was settled where that
+// engine ended before it had told the workers: then it begins anew, with the same end.
+func (e *Engine) takeUpPause(ctx context.Context, a *act.Act) error {
+	if len(a.Row().Settled) == 0 && time.Until(a.Row().Started.Add(time.Duration(a.Action.(engine.PauseWorkers).For))) > 0 {
+		return e.runPause(ctx, a)
 	}
 	return e.resumePause(ctx, a)
 }

@@ -173,7 +173,8 @@ func (e *Engine) judgeJobs(u queue.Update) {
 // jobVerbs are the verbs of the job queue.
 func (e *Engine) jobVerbs() map[engine.ActionKind]act.Verb {
 	return map[engine.ActionKind]act.Verb{
-		engine.KindSubmitJob:  {Plan: planSubmit, Run: e.runSubmit},
+		// The jobs' ids come from the request's key: what an engine's end has cut off is done again and makes no job twice.
+		engine.KindSubmitJob:  {Plan: planSubmit, Run: e.runSubmit, Resume: e.runSubmit},
 		engine.KindCancelJobs: {Plan: planCancelJobs, Run: e.runCancelJobs},
 		engine.KindFetchJob:   {Plan: planFetch, Run: e.runFetch, ReadOnly: true, WhileLocked: true},
 	}
