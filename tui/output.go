@@ -74,6 +74,9 @@ func (o *output) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// WriteString keeps the embedded file's own from passing by Write.
+func (o *output) WriteString(s string) (int, error) { return o.Write([]byte(s)) }
+
 // Raw writes a sequence between frames.
 func (o *output) Raw(s string) {
 	if o.dead.Load() || s == "" {
