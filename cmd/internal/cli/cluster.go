@@ -154,7 +154,8 @@ func (a *app) verifyClusterCmd() *cobra.Command {
 	c := &cobra.Command{
 		Use: "cluster DIR", Short: "check every hash, signature, key, share and deposit of a cluster",
 		Long: `DIR is a cluster (with node0, node1, … in it), one node directory, or one cluster-lock.json.
-Each check has a name. Exit code 6 if one failed; the list is printed. -v lists passed checks too.`,
+Each check has a name. Exit code 6 if one failed. Of more than 300 checks only those that did not
+pass are listed, with --verbose all, with --quiet never the passed ones.`,
 		Example: `  provost verify cluster .charon/cluster
   provost verify cluster ./node0 --json | jq '.checks[] | select(.status=="failed")'`,
 		Args: cobra.ExactArgs(1),
@@ -176,7 +177,7 @@ Each check has a name. Exit code 6 if one failed; the list is printed. -v lists 
 			if asJSON {
 				err = print.JSON(a.Stdout, print.ChecksObject(dir, r))
 			} else {
-				err = print.Checks(a.Stdout, r, a.g.verbose, a.style())
+				err = print.Checks(a.Stdout, r, a.g.verbose || !a.g.quiet && len(r.Checks) <= listedChecks, a.style())
 			}
 			if n := print.CountChecks(r.Checks).Failed; err == nil && n > 0 {
 				return &engine.Problem{Code: engine.CodeClusterBroken, Exit: engine.ExitPartly, Doing: "verify cluster",
@@ -187,3 +188,7 @@ Each check has a name. Exit code 6 if one failed; the list is printed. -v lists 
 	}
 	return c
 }
+
+// listedChecks is up to how many checks are all named without --verbose; beyond it
+// only those that did not pass are, so that a failure is not lost among thousands.
+const listedChecks = 300
