@@ -376,8 +376,8 @@ func mayAsk(s *script, r engine.Request) bool {
 		return true
 	}
 	switch r.Action.Kind() {
-	case engine.KindUnlockScreens, engine.KindLockScreens:
-		return true
+	case engine.KindUnlockScreens, engine.KindLockScreens, engine.KindAckAlerts, engine.KindMuteAlerts:
+		return true // they change what is shown, not what runs
 	}
 	return false
 }
@@ -622,7 +622,7 @@ func (s *script) planResume(a engine.ResumeWorkers, p *engine.Plan, by engine.Ac
 	return func(act *act, _ *engine.Receipt) {
 		act.reason = a.Reason
 		for _, i := range chosen {
-			s.resume(i, cmp.Or(by.String(), "somebody"))
+			s.resume(i, by)
 			act.targets = append(act.targets, target{name: "worker/" + string(s.workers[i].id), worker: i, at: s.at})
 		}
 		s.touch(engine.SecWorkers, engine.SecJobs)
@@ -630,7 +630,7 @@ func (s *script) planResume(a engine.ResumeWorkers, p *engine.Plan, by engine.Ac
 }
 
 // resume ends a worker's pause; an act whose workers have all been resumed is over.
-func (s *script) resume(i int, by string) {
+func (s *script) resume(i int, by engine.Actor) {
 	w := &s.workers[i]
 	o := w.out(s.at)
 	if o < 0 {
@@ -646,9 +646,9 @@ func (s *script) resume(i int, by string) {
 			o := s.workers[t.worker].out(s.at)
 			return o >= 0 && s.workers[t.worker].outs[o].act == id
 		}) {
-			a.over, a.why = s.at, "resumed by "+by
+			a.over, a.why = s.at, "resumed by "+cmp.Or(by.String(), "somebody")
 			s.coming = slices.DeleteFunc(s.coming, func(c coming) bool { return c.act == id })
-			s.log(engine.Entry{At: s.wall(s.at), Level: engine.LevelNote, What: "act.done", Key: s.here(id), Text: id + ": resumed by " + by})
+			s.log(engine.Entry{At: s.wall(s.at), Level: engine.LevelNote, What: "act.done", Key: s.here(id), Actor: &by, Text: id + ": " + a.why})
 		}
 	}
 }

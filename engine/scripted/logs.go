@@ -27,6 +27,7 @@ type lines struct {
 	verify  bool
 	from    time.Duration // lines after this moment are still to come
 	number  uint64        // journal entries after this one
+	beside  int           // lines beside the script that were read
 	ready   []engine.LogLine
 	closed  chan struct{}
 	closing sync.Once
@@ -63,6 +64,9 @@ func (e *Engine) Logs(ctx context.Context, q engine.LogQuery) (engine.LogStream,
 			l.verify = true
 		default:
 			i := slices.IndexFunc(e.s.workers, func(w worker) bool { return string(w.id) == name })
+			if slices.ContainsFunc(e.s.beside.lines, func(x engine.LogLine) bool { return x.Source == name }) {
+				break
+			}
 			if i < 0 {
 				return nil, &engine.Problem{Code: engine.CodeNotFound, Exit: engine.ExitUsage, Doing: "read logs", Field: "sources", Cause: fmt.Sprintf("there is no source %q", name), Remedy: "sources are engine, verifier and the workers, as in w1"}
 			}
@@ -147,6 +151,12 @@ func (l *lines) readLocked() {
 			}
 		}
 	}
+	for _, x := range s.beside.lines[l.beside:] {
+		if len(l.q.Sources) == 0 || slices.Contains(l.q.Sources, x.Source) {
+			out = append(out, x)
+		}
+	}
+	l.beside = len(s.beside.lines)
 	slices.SortStableFunc(out, func(a, b engine.LogLine) int { return a.At.Compare(*b.At) })
 	for _, line := range out {
 		if l.q.Since != nil && line.At.Before(*l.q.Since) || l.grep != nil && !l.grep.MatchString(line.Text+" "+line.Fields) || l.q.Level != "" && below(line.Level, l.q.Level) {

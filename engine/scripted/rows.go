@@ -126,7 +126,7 @@ func (s *script) workerRows(old []engine.WorkerRow) []engine.WorkerRow {
 		w.made = now
 		rows[i] = s.workerRow(i, now)
 	}
-	return rows
+	return append(rows, s.beside.workers...)
 }
 
 func (s *script) workerRow(i int, m made) engine.WorkerRow {
@@ -277,7 +277,7 @@ func (s *script) jobSection(v uint64, workers []engine.WorkerRow) *engine.Jobs {
 	}
 	var ends []end
 	lastMinute := 0
-	for i := range workers {
+	for i := range s.workers {
 		r, w := &workers[i], &s.workers[i]
 		t.Verified += r.JobsDone
 		if r.Job == nil && r.State != engine.WorkerIdle {

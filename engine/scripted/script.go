@@ -51,6 +51,12 @@ type script struct {
 	number  uint64
 	coming  []coming
 
+	// beside is what stands in the snapshots and logs without being in the script: tests put it there.
+	beside struct {
+		workers []engine.WorkerRow
+		lines   []engine.LogLine
+	}
+
 	touched map[engine.SectionName]uint64
 	snap    *engine.Snapshot // the last published
 	trends  trendCache

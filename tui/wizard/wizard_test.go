@@ -34,6 +34,7 @@ type host struct {
 	copied string
 	opened []engine.Action
 	e      *stub
+	real   engine.Engine // instead of e
 }
 
 // stub is an engine whose answers a test writes.
@@ -68,7 +69,11 @@ func (h *host) Call(name string, _ time.Duration, work func(ctx context.Context,
 		on = h.stack[len(h.stack)-1]
 	}
 	h.waits[name] = func() {
-		apply := work(context.Background(), h.e)
+		to := h.real
+		if to == nil {
+			to = h.e
+		}
+		apply := work(context.Background(), to)
 		if on == nil || slices.Contains(h.stack, on) {
 			apply()
 		}
