@@ -33,6 +33,7 @@ type crew struct {
 	machine string
 	tell    func(...state.Fact)
 	now     func() time.Time
+	born    time.Time // of this engine: workers that it took up dial again within seconds
 
 	mu      sync.Mutex // guards the fields below; tell and close of changed are called under it, nothing else
 	members map[string]*member
@@ -59,7 +60,7 @@ type processUse struct {
 }
 
 func newCrew(machine string, tell func(...state.Fact)) *crew {
-	return &crew{machine: machine, tell: tell, now: time.Now, members: map[string]*member{}, changed: make(chan struct{})}
+	return &crew{machine: machine, tell: tell, now: time.Now, born: time.Now(), members: map[string]*member{}, changed: make(chan struct{})}
 }
 
 func (c *crew) key(id string) engine.Key { return engine.Key{Machine: c.machine, ID: id} }
@@ -155,7 +156,7 @@ func (c *crew) showLocked(m *member) {
 	close(c.changed)
 	c.changed = make(chan struct{})
 	now := c.now()
-	st, note := observe(m, now)
+	st, note := observe(m, now, c.born)
 	c.judgeLocked(m, st, now)
 	if m.id == verifierID {
 		return // it counts and verifies; it is no data worker
@@ -191,7 +192,7 @@ func (c *crew) showLocked(m *member) {
 }
 
 // observe says in one word what a worker does, and why in a few more.
-func observe(m *member, now time.Time) (engine.WorkerState, string) {
+func observe(m *member, now, born time.Time) (engine.WorkerState, string) {
 	p, v := m.proc, m.view
 	switch p.State {
 	case super.StateGivenUp:
@@ -211,7 +212,7 @@ func observe(m *member, now time.Time) (engine.WorkerState, string) {
 		return engine.WorkerStart, p.Problem
 	}
 	if !v.Connected {
-		if now.Sub(p.StartedAt) < startPatience {
+		if now.Sub(p.StartedAt) < startPatience || now.Sub(born) < startPatience {
 			return engine.WorkerStart, ""
 		}
 		return engine.WorkerStale, "the process runs and does not report"
