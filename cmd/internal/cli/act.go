@@ -102,7 +102,7 @@ func (a *app) act(cmd *cobra.Command, e engine.Engine, action engine.Action, f a
 		return nil
 	}
 	if f.detach && f.wait {
-		return usage(words(cmd), "--detach and --wait exclude each other", "")
+		return usage(words(cmd), "--detach and --wait exclude each other", "leave one of them out")
 	}
 	asJSON, err := a.asJSON(false)
 	if err != nil {
