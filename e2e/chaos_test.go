@@ -1,0 +1,165 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"app.provost/engine"
+	"app.provost/engine/rpc"
+)
+
+// Workers, stubs, the verifier and the engine are killed at random under load
+// for a minute. Every job that was submitted is verified, exactly once.
+func TestEveryJobIsVerifiedExactlyOnce(t *testing.T) {
+	length := time.Minute
+	if testing.Short() {
+		length = 12 * time.Second
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	dice := rand.New(rand.NewPCG(seed, 0))
+	p := newPlace(t)
+	eng := p.start("--workers", "2")
+	socket := p.socket()
+
+	ctx, cancel := context.WithTimeout(t.Context(), length+3*time.Minute)
+	defer cancel()
+	// One client, as a person's script would be: it repeats a request with its key
+	// until it is answered, however often the engine dies meanwhile.
+	do := func(a engine.Action) engine.Receipt {
+		r := engine.Request{Key: engine.NewKey(), Action: a, Actor: engine.Actor{Via: engine.ViaCLI}}
+		var rec engine.Receipt
+		var last error
+		for end := time.Now().Add(2 * time.Minute); time.Now().Before(end) && ctx.Err() == nil; {
+			last = func() error {
+				call, done := context.WithTimeout(ctx, 5*time.Second)
+				defer done()
+				e, err := rpc.Dial(call, rpc.DialOptions{Socket: socket})
+				if err != nil {
+					return err
+				}
+				defer e.Close()
+				plan, err := e.Preview(call, r)
+				if err != nil {
+					return err
+				}
+				rec, err = e.Do(call, r, plan.Digest)
+				return err
+			}()
+			if last == nil {
+				return rec
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		t.Errorf("no answer: %v", last)
+		return engine.Receipt{}
+	}
+
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	submitted := map[string]bool{}
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(250 * time.Millisecond):
+			}
+			circuit := []string{"small", "small", "medium"}[i%3]
+			rec := do(engine.SubmitJob{
+				Zkey:      filepath.Join(p.dir, "demo", circuit+".zkey"),
+				Witnesses: []string{filepath.Join(p.dir, "demo", circuit+"-1.wtns"), filepath.Join(p.dir, "demo", circuit+"-2.wtns")},
+				// Deaths are not the job's fault; many of them fall on one job here.
+				MaxAttempts: 100,
+			})
+			if len(rec.Jobs) != 2 {
+				t.Errorf("two witnesses were handed in, the receipt names jobs %v", rec.Jobs)
+			}
+			for _, id := range rec.Jobs {
+				if submitted[id] {
+					t.Errorf("job %s was given out for two requests", id)
+				}
+				submitted[id] = true
+			}
+		}
+	}()
+
+	kills := map[string]int{}
+	for end := time.Now().Add(length); time.Now().Before(end); {
+		time.Sleep(time.Duration(300+dice.IntN(1200)) * time.Millisecond)
+		kind := []string{"internal-worker", "internal-worker", "internal-stub", "up"}[dice.IntN(4)]
+		victims := byWord(p.processes(), kind)
+		if len(victims) == 0 {
+			continue
+		}
+		syscall.Kill(victims[dice.IntN(len(victims))], syscall.SIGKILL)
+		kills[kind]++
+		if kind == "up" {
+			eng.Wait()
+			eng = p.start("--workers", "2")
+		}
+	}
+	close(stop)
+	wg.Wait()
+	t.Logf("%d jobs, kills %v", len(submitted), kills)
+	if len(submitted) == 0 || kills["internal-worker"] == 0 {
+		t.Fatal("nothing was tried")
+	}
+
+	// A worker that died too often is given up; an operator restarts it. Here that is the test.
+	verified := map[string]int{}
+	eventually(t, 2*time.Minute, "all jobs are verified", func() error {
+		for _, w := range p.rows("workers") {
+			if w["state"] == "held" {
+				p.confirmed("restart", "worker", fmt.Sprint(w["id"]))
+			}
+		}
+		e, err := rpc.Dial(ctx, rpc.DialOptions{Socket: socket})
+		if err != nil {
+			return err
+		}
+		defer e.Close()
+		from := uint64(0)
+		feed, err := e.Watch(ctx, engine.WatchOptions{After: &from})
+		if err != nil {
+			return err
+		}
+		defer feed.Close()
+		clear(verified)
+		for {
+			next, done := context.WithTimeout(ctx, 2*time.Second)
+			u, err := feed.Next(next)
+			done()
+			if err != nil {
+				return fmt.Errorf("%d of %d verified", len(verified), len(submitted))
+			}
+			if u.Gap != nil {
+				t.Fatalf("journal entries are gone: %+v", u.Gap)
+			}
+			for _, entry := range u.Entries {
+				if entry.What == "job.verified" {
+					verified[entry.Key.ID]++
+				}
+			}
+			if len(verified) >= len(submitted) {
+				return nil
+			}
+		}
+	})
+	for id := range submitted {
+		if verified[id] != 1 {
+			t.Errorf("job %s was verified %d times", id, verified[id])
+		}
+	}
+	if len(verified) != len(submitted) {
+		t.Errorf("%d verified, %d submitted", len(verified), len(submitted))
+	}
+}
