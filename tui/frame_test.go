@@ -249,4 +249,16 @@ func TestScreensInDocs(t *testing.T) {
 	shot("leave")
 	s.keys("esc").size(36, 5)
 	shot("small")
+
+	s = newStage(t, play(t, 2048)).pull().size(80, 24)
+	unlock(t, s.e)
+	s.news().keys("2", "/").text("host:m20").keys("enter", "*", "p")
+	s.send(sayEndMsg(s.m.sayGen))
+	shot("pause-1-which")
+	s.keys("enter", "tab").text("fan noise")
+	shot("pause-2-how-long-and-why")
+	s.keys("enter")
+	shot("pause-3-what-it-does")
+	s.keys("enter")
+	shot("pause-4-review")
 }

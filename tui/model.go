@@ -15,6 +15,7 @@ import (
 	"app.provost/tui/page"
 	"app.provost/tui/theme"
 	"app.provost/tui/widget"
+	"app.provost/tui/wizard"
 )
 
 // Messages of the screen.
@@ -463,7 +464,7 @@ func (m *model) Wizard(a engine.Action) {
 		m.Say(a.Doing() + ": " + why)
 		return
 	}
-	m.Open(newFlow(a, m.Look().Now))
+	m.Open(wizard.New(a))
 }
 
 // alwaysAllowed are the two acts that a locked screen may ask for.
@@ -489,7 +490,7 @@ func (m *model) Act(a engine.Action) {
 			return func() { m.Say(engine.AsProblem(a.Doing(), err).Error()) }
 		}
 		if plan.Consent.Level == "type" {
-			return func() { m.Open(newFlow(a, m.Look().Now)) }
+			return func() { m.Open(wizard.New(a)) }
 		}
 		rec, err := e.Do(ctx, r, plan.Digest)
 		if err != nil {

@@ -21,7 +21,11 @@ import (
 	"app.provost/tui/theme"
 )
 
-var update = flag.Bool("update", false, "write the golden files")
+// updating tells whether golden files are to be written; teatest brings the flag.
+func updating() bool {
+	f := flag.Lookup("update")
+	return f != nil && f.Value.String() == "true"
+}
 
 // curtain is when every staged picture is taken.
 var curtain = time.Date(2026, 3, 2, 11, 4, 40, 0, time.UTC)
@@ -40,7 +44,11 @@ type stage struct {
 // play runs a script's engine until the test ends, so that acts show.
 func play(t testing.TB, workers int) engine.Engine {
 	t.Helper()
-	e := script(workers).(*scripted.Engine)
+	return run(t, script(workers).(*scripted.Engine))
+}
+
+func run(t testing.TB, e *scripted.Engine) engine.Engine {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- e.Run(ctx) }()
@@ -263,7 +271,7 @@ func (s *stage) fillLogs() *stage {
 // golden compares with a file, or writes it with -update.
 func golden(t *testing.T, path, got string) {
 	t.Helper()
-	if *update {
+	if updating() {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}

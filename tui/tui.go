@@ -29,6 +29,7 @@ import (
 
 	"app.provost/engine"
 	_ "app.provost/tui/background" // settles lipgloss' question before bubbletea asks it
+	"app.provost/tui/internal/escape"
 	"app.provost/tui/page"
 	"app.provost/tui/theme"
 )
@@ -181,6 +182,9 @@ func Run(ctx context.Context, o Options) (Reason, error) {
 		done <- err
 	}()
 	if s.await(ctx, done) && !s.out.dead.Load() {
+		if s.model.title != "" {
+			s.out.Raw(escape.PopTitle)
+		}
 		s.restore.clean()
 	} else {
 		s.restore.now()
