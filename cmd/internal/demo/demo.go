@@ -137,7 +137,7 @@ func run(ctx context.Context, o Options, k *keeper, dir string) (engine.ExitCode
 
 	feedCtx, stopFeeding := context.WithCancel(ctx)
 	defer stopFeeding()
-	f := newFeeder(e, circuits, o.Workers)
+	f := newFeeder(e, circuits)
 	fed := make(chan error, 1)
 	go func() { fed <- f.run(feedCtx) }()
 
@@ -166,7 +166,7 @@ func run(ctx context.Context, o Options, k *keeper, dir string) (engine.ExitCode
 	// Jobs in hand are finished: a job that was submitted is judged.
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
 	defer cancel()
-	rep, err := report(settle, e)
+	rep, err := report(settle, e, f.submitted)
 	if err != nil {
 		return engine.ExitUnexpected, errors.Join(feedErr, err)
 	}
@@ -215,8 +215,8 @@ func tail(path string) string {
 	return "; its log ends with: " + string(b)
 }
 
-// report waits until every submitted job has ended and counts.
-func report(ctx context.Context, e engine.Engine) (Report, error) {
+// report waits until every submitted job is known and has ended, and counts.
+func report(ctx context.Context, e engine.Engine, submitted uint64) (Report, error) {
 	feed, err := e.Watch(ctx, engine.WatchOptions{})
 	if err != nil {
 		return Report{}, fmt.Errorf("demo: read the result: %w", err)
@@ -228,7 +228,7 @@ func report(ctx context.Context, e engine.Engine) (Report, error) {
 			return Report{}, fmt.Errorf("demo: read the result: %w", err)
 		}
 		s := u.Snapshot
-		if s.Jobs == nil || s.Jobs.Totals.Queued+s.Jobs.Totals.Leased+s.Jobs.Totals.Proved > 0 {
+		if s.Jobs == nil || s.Jobs.Totals.Queued+s.Jobs.Totals.Leased+s.Jobs.Totals.Proved > 0 || s.Jobs.Totals.Submitted < submitted {
 			continue
 		}
 		t := s.Jobs.Totals

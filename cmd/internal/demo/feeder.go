@@ -6,22 +6,28 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	"app.provost/assets"
 	"app.provost/engine"
 )
 
-// feeder keeps a few jobs waiting, so that no worker is idle for long.
+// feeder submits the practice circuits in turn, all witnesses of one at a time,
+// with a breath in between: the screen shows working and waiting, and a laptop stays cool.
 type feeder struct {
 	e        engine.Engine
 	dir      string
-	workers  int
 	circuits []assets.DemoCircuit
 	next     int
+	// submitted counts jobs of this run; the snapshot shows them a moment later.
+	submitted uint64
 }
 
-func newFeeder(e engine.Engine, dir string, workers int) *feeder {
-	return &feeder{e: e, dir: dir, workers: workers, circuits: assets.DemoCircuits()}
+// breath is the pause after the jobs of a round have ended.
+const breath = time.Second
+
+func newFeeder(e engine.Engine, dir string) *feeder {
+	return &feeder{e: e, dir: dir, circuits: assets.DemoCircuits()}
 }
 
 // run submits until ctx is done. An engine that is away for a moment (it is being
@@ -37,7 +43,7 @@ func (f *feeder) run(ctx context.Context) error {
 		default:
 			return fmt.Errorf("demo: submit jobs: %w", err)
 		}
-		if !pause(ctx) {
+		if !wait(ctx, 200*time.Millisecond) {
 			return nil
 		}
 	}
@@ -58,27 +64,33 @@ func (f *feeder) watch(ctx context.Context) error {
 		if u.Snapshot.Jobs == nil {
 			continue
 		}
-		for waiting := int(u.Snapshot.Jobs.Totals.Queued); waiting < f.workers; waiting++ {
-			if err := f.submit(ctx); err != nil {
-				return err
-			}
+		if t := u.Snapshot.Jobs.Totals; t.Queued+t.Leased+t.Proved > 0 || t.Submitted < f.submitted {
+			continue
 		}
+		if f.submitted > 0 && !wait(ctx, breath) {
+			return nil
+		}
+		n, err := f.submit(ctx)
+		if err != nil {
+			return err
+		}
+		f.submitted += uint64(n)
 	}
 }
 
-func (f *feeder) submit(ctx context.Context) error {
+// submit asks for a proof of each witness of the next circuit.
+func (f *feeder) submit(ctx context.Context) (int, error) {
 	c := f.circuits[f.next%len(f.circuits)]
-	w := c.Witnesses[f.next/len(f.circuits)%len(c.Witnesses)]
 	f.next++
-	r := engine.Request{Key: engine.NewKey(), Actor: engine.Actor{Name: "demo", Via: engine.ViaCLI}, Action: engine.SubmitJob{
-		Zkey:      filepath.Join(f.dir, c.Name+".zkey"),
-		Witnesses: []string{filepath.Join(f.dir, w.Name+".wtns")},
-		Name:      w.Name,
-	}}
+	a := engine.SubmitJob{Zkey: filepath.Join(f.dir, c.Name+".zkey")}
+	for _, w := range c.Witnesses {
+		a.Witnesses = append(a.Witnesses, filepath.Join(f.dir, w.Name+".wtns"))
+	}
+	r := engine.Request{Key: engine.NewKey(), Actor: engine.Actor{Name: "demo", Via: engine.ViaCLI}, Action: a}
 	p, err := f.e.Preview(ctx, r)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	_, err = f.e.Do(ctx, r, p.Digest)
-	return err
+	return len(a.Witnesses), err
 }

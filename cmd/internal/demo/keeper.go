@@ -16,11 +16,12 @@ import (
 	"time"
 )
 
-func pause(ctx context.Context) bool {
+// wait tells whether the time passed before ctx ended.
+func wait(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
 		return false
-	case <-time.After(200 * time.Millisecond):
+	case <-time.After(d):
 		return true
 	}
 }
@@ -101,7 +102,7 @@ func keepEngine(ctx context.Context, exe, dir string, workers int) {
 				}
 			}
 		}
-		if !pause(ctx) {
+		if !wait(ctx, 200*time.Millisecond) {
 			return
 		}
 	}
