@@ -71,6 +71,16 @@ type ParSignedData struct {
 // ParSignedDataSet holds one node's partial signatures of a duty, per validator.
 type ParSignedDataSet map[PubKey]ParSignedData
 
+// SignedData is what a validator of the cluster signed: the object as it travels
+// between nodes, and the group's signature over it.
+type SignedData struct {
+	Data      []byte
+	Signature Signature
+}
+
+// SignedDataSet holds the group's signatures of a duty, per validator.
+type SignedDataSet map[PubKey]SignedData
+
 // SlotClock turns time into slots and back. It is a value; it reads no clock.
 type SlotClock struct {
 	Genesis       time.Time
