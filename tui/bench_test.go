@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -127,5 +128,52 @@ func TestFrameBytes(t *testing.T) {
 		if limit := 3; changed > limit {
 			t.Errorf("%s: a second in which nothing happened changes %d lines", id, changed)
 		}
+	}
+}
+
+// sent is what bubbletea writes to turn one picture into the next: whole lines
+// where they differ, a line feed where they do not, home and the last position.
+func sent(before, after string) int {
+	a, b := strings.Split(before, "\n"), strings.Split(after, "\n")
+	n := len("\x1b[H") + len("\x1b[24;H")
+	for i := range b {
+		if i < len(a) && a[i] == b[i] {
+			n++
+			continue
+		}
+		n += len(b[i]) + len("\x1b[K\r\n")
+	}
+	return n
+}
+
+// BenchmarkBytes is what goes over the line for a picture: when only the clock
+// moved, when every tenth worker did, and when the cursor went down by a page.
+func BenchmarkBytes(b *testing.B) {
+	for _, wh := range [][2]int{{80, 24}, {120, 40}, {200, 50}} {
+		b.Run(fmt.Sprintf("%dx%d", wh[0], wh[1]), func(b *testing.B) {
+			s := newStage(b, script(2048)).pull().size(wh[0], wh[1])
+			s.m.Go(page.Workers, "")
+			base := s.m.View()
+			snaps := variants(s.m.snap)
+			var clock, tenth, down int
+			for b.Loop() {
+				s.now = s.now.Add(time.Second)
+				s.send(tickMsg(s.now))
+				next := s.m.View()
+				clock = sent(base, next)
+				s.show(engine.Update{Snapshot: snaps[1]})
+				moved := s.m.View()
+				tenth = sent(next, moved)
+				s.keys("pgdown")
+				down = sent(moved, s.m.View())
+				s.keys("home")
+				s.now = curtain
+				s.show(engine.Update{Snapshot: snaps[0]})
+				base = s.m.View()
+			}
+			b.ReportMetric(float64(clock), "clock-B")
+			b.ReportMetric(float64(tenth), "tenth-B")
+			b.ReportMetric(float64(down), "page-B")
+		})
 	}
 }

@@ -94,7 +94,7 @@ func (o *overview) narrow(b *widget.Buffer, l *Look, r widget.Rect) {
 	add(dropSpace, blank)
 	if l.Snap.Workers != nil || !l.Ready() {
 		add(dropNever, labelled("WORKERS", drawWorkerCounts))
-		add(dropQuiet, labelled("", drawHostMarks))
+		add(dropMore, labelled("", drawHostMarks))
 		if l.Sum.State(engine.WorkerPaused)+l.Sum.State(engine.WorkerPausing) > 0 {
 			add(dropMore, labelled("", drawPaused))
 		}
@@ -291,12 +291,21 @@ func drawRestart(b *widget.Buffer, l *Look, r widget.Rect) {
 	}
 }
 
+// countOrder is the order of counts on a line: what works, then the worst first,
+// so that a short line loses what matters least.
+var countOrder = func() (order [len(workerStates)]int) {
+	for i := range order {
+		order[i] = (i + len(order) - 1) % len(order)
+	}
+	return
+}()
+
 func countWords(l *Look) string {
 	if !l.Ready() {
 		return "?"
 	}
 	var parts []string
-	for i := len(workerStates) - 1; i >= 0; i-- {
+	for _, i := range countOrder {
 		if n := l.Sum.ByState[i]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, workerStates[i]))
 		}
@@ -316,7 +325,7 @@ func drawWorkerCounts(b *widget.Buffer, l *Look, r widget.Rect) {
 		b.Text(r, "none configured", theme.Hint.S())
 		return
 	}
-	for i := len(workerStates) - 1; i >= 0; i-- {
+	for _, i := range countOrder {
 		if n := l.Sum.ByState[i]; n > 0 {
 			r = b.Int(r, n, stateRole(uint8(i)).S())
 			r = b.Text(b.Text(r, " ", theme.Text.S()), string(workerStates[i]), stateRole(uint8(i)).S())
@@ -530,7 +539,7 @@ func drawHugeLine(b *widget.Buffer, l *Look, r widget.Rect) {
 				continue
 			}
 		}
-		if r.W < 34 {
+		if r.W < 30 {
 			hidden++
 			continue
 		}
@@ -681,7 +690,7 @@ func drawEventBox(b *widget.Buffer, l *Look, r widget.Rect) {
 func drawWorkersBox(b *widget.Buffer, l *Look, r widget.Rect) {
 	lines := []part{
 		{dropNever, drawWorkerCounts},
-		{dropQuiet, drawHostMarks},
+		{dropBlock, drawHostMarks},
 	}
 	if l.Sum.State(engine.WorkerPaused)+l.Sum.State(engine.WorkerPausing) > 0 {
 		lines = append(lines, part{dropMore, drawPaused})
@@ -700,7 +709,7 @@ func drawWorkersBox(b *widget.Buffer, l *Look, r widget.Rect) {
 	for i := range l.Snap.Workers.List() {
 		w := &l.Snap.Workers.Rows[i]
 		if workerGone(w) || w.State == engine.WorkerStale {
-			lines = append(lines, part{dropMore, func(b *widget.Buffer, l *Look, r widget.Rect) {
+			lines = append(lines, part{dropEvent, func(b *widget.Buffer, l *Look, r widget.Rect) {
 				r = roleWord(b, r, theme.OfWorker(w.State), string(w.State))
 				why := w.LastExit.Words()
 				if w.Note != "" {
