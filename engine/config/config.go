@@ -377,9 +377,14 @@ func find(name string) (Key, bool) {
 	return Key{}, false
 }
 
-// nearest is the known key with the least edit distance.
+// nearest is the known key that begins with the name, else the one with the least edit distance.
 func nearest(name string) string {
 	best, dist := "", 1<<30
+	for _, k := range keys {
+		if name != "" && strings.HasPrefix(k.Name, name) {
+			return k.Name
+		}
+	}
 	for _, k := range keys {
 		if d := distance(name, k.Name); d < dist {
 			best, dist = k.Name, d

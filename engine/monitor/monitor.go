@@ -123,7 +123,7 @@ func (o *Options) check() *engine.Problem {
 	switch {
 	case !local && !o.AllowRemote:
 		return wrong(fmt.Sprintf("%s faces other machines, and nobody is asked who he is there", o.Addr),
-			"take 127.0.0.1, or allow it in the configuration if the network in between is yours")
+			"take 127.0.0.1, or set monitor.allow-remote in the configuration if the network in between is yours")
 	case !local && o.Pprof:
 		return wrong(fmt.Sprintf("profiles would be open to other machines on %s", o.Addr), "switch profiles off, or take 127.0.0.1")
 	}

@@ -298,7 +298,7 @@ func guarded(fn func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
-			err = damaged{fmt.Errorf("%v", r)}
+			err = damaged{fmt.Errorf("its pages do not fit together (%v)", r)}
 		}
 	}()
 	return fn()

@@ -78,6 +78,7 @@ type Engine struct {
 	stopOnce sync.Once
 	stopErr  error
 	withWork bool // stop the workers too; set before ended is closed
+	up       bool // the start has succeeded; set before Start returns
 }
 
 // Start builds an engine and starts everything. When it fails, what was started has been stopped.
@@ -113,6 +114,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 		}
 		return nil, errors.Join(err, stopErr)
 	}
+	e.up = true
 	e.log.Info("engine.ready", "pid", os.Getpid(), "socket", o.Config.SocketPath(), "state", o.Config.StateDir, "version", o.Version, "took_ms", time.Since(began).Milliseconds())
 	return e, nil
 }
@@ -122,6 +124,7 @@ func (e *Engine) startList(gate *gatedWriter) []life.Step {
 	return []life.Step{
 		{Name: "store", Do: func(context.Context) error { return e.startStore(gate) }},
 		{Name: "state", Do: e.startState},
+		{Name: "listen", Do: e.listen}, // what can be taken by others is taken before any worker is started
 		{Name: "super", Do: e.startSuper},
 		{Name: "queue", Do: e.startQueue},
 		{Name: "act", Do: e.startActs},
@@ -175,7 +178,11 @@ func (e *Engine) Stop() error {
 	e.stopOnce.Do(func() {
 		e.end(nil, false)
 		began := time.Now()
-		e.log.Info("engine.stop", "workers_too", e.withWork)
+		level := slog.LevelInfo
+		if !e.up { // a start that failed is told by its error alone
+			level = slog.LevelDebug
+		}
+		e.log.Log(context.Background(), level, "engine.stop", "workers_too", e.withWork)
 		if e.state != nil {
 			e.state.Tell(state.Note{Entry: engine.Entry{What: "engine.stop", Level: engine.LevelNote, Key: engine.Key{Machine: e.machine}, Text: "the engine stops"}})
 		}
@@ -191,7 +198,7 @@ func (e *Engine) Stop() error {
 		if e.monitor != nil {
 			e.monitor.Close()
 		}
-		e.log.Info("engine.stopped", "took_ms", time.Since(began).Milliseconds(), "left", strings.Join(e.life.Running(), ", "))
+		e.log.Log(context.Background(), level, "engine.stopped", "took_ms", time.Since(began).Milliseconds(), "left", strings.Join(e.life.Running(), ", "))
 		e.logFile.Close()
 	})
 	return e.stopErr
@@ -329,13 +336,18 @@ func (e *Engine) roles() []engine.Role {
 	return r
 }
 
-func (e *Engine) startRPC(context.Context) error {
+// listen binds the sockets and the port. Nobody is answered before startRPC and startMonitor.
+func (e *Engine) listen(context.Context) error {
 	s, err := rpc.Listen(rpc.ServerOptions{Engine: e, Socket: e.o.Config.SocketPath(), Log: e.log, Version: e.o.Version})
 	if err != nil {
 		return err
 	}
 	e.server = s
-	e.scope("rpc").Go("rpc", s.Run)
+	return e.listenMonitor()
+}
+
+func (e *Engine) startRPC(context.Context) error {
+	e.scope("rpc").Go("rpc", e.server.Run)
 	return nil
 }
 

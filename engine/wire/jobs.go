@@ -34,6 +34,9 @@ func (e *Engine) startQueue(context.Context) error {
 		return engine.Problem{Code: engine.CodeSocketTaken, Exit: engine.ExitNotAllowed, Doing: "start engine",
 			Remedy: "another engine of this name runs here: stop it, or give this one another --name or --runtime-dir"}.Because(err)
 	}
+	if errors.Is(err, run.ErrSocketPath) {
+		return engine.Problem{Code: engine.CodeConfigInvalid, Exit: engine.ExitUsage, Doing: "start engine", Remedy: "choose a shorter directory with --runtime-dir"}.Because(err)
+	}
 	if err != nil {
 		return err
 	}

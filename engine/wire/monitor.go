@@ -7,8 +7,8 @@ import (
 	"app.provost/engine/monitor"
 )
 
-// startMonitor serves scrapes and probes when an address is configured.
-func (e *Engine) startMonitor(context.Context) error {
+// listenMonitor binds the port for scrapes and probes when an address is configured.
+func (e *Engine) listenMonitor() error {
 	c := e.o.Config
 	if c.MonitorAddress == "" {
 		return nil
@@ -18,8 +18,14 @@ func (e *Engine) startMonitor(context.Context) error {
 		return err
 	}
 	e.monitor = s
-	e.log.Info("monitor.ready", "address", s.Addr())
-	e.scope("monitor").Go("monitor", s.Run)
+	return nil
+}
+
+func (e *Engine) startMonitor(context.Context) error {
+	if e.monitor != nil {
+		e.log.Info("monitor.ready", "address", e.monitor.Addr())
+		e.scope("monitor").Go("monitor", e.monitor.Run)
+	}
 	return nil
 }
 

@@ -33,6 +33,9 @@ var ErrGone = errors.New("the worker is not connected")
 // ErrSocketTaken: somebody listens there.
 var ErrSocketTaken = errors.New("another engine listens on the socket")
 
+// ErrSocketPath: the path is longer than the system takes.
+var ErrSocketPath = errors.New("the socket's path is too long")
+
 // HubOptions are what a hub needs. All but Now, PingEvery and Silence are required.
 type HubOptions struct {
 	// Path of the socket, at most 103 bytes, in a directory of mode 0700.
@@ -81,7 +84,7 @@ func Listen(o HubOptions) (*Hub, error) {
 		return nil, errors.New("listen for workers: options are incomplete")
 	}
 	if len(o.Path) > maxSocket || o.Path == "" {
-		return nil, fmt.Errorf("listen for workers on %s: a socket path has at most %d bytes, this has %d; choose a shorter runtime directory", o.Path, maxSocket, len(o.Path))
+		return nil, fmt.Errorf("listen for workers on %s: %w: it has %d bytes, the system takes %d", o.Path, ErrSocketPath, len(o.Path), maxSocket)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
