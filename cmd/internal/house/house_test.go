@@ -62,6 +62,7 @@ var onlyIn = []struct {
 	{"github.com/consensys/gnark-crypto", []string{"prover/zkey"}, "the prover has one door"},
 	{"github.com/spf13/cobra", []string{"cmd/"}, "only the command line parses flags"},
 	{"github.com/prometheus/", []string{"engine/monitor"}, "numbers for the scrape come from the snapshot, in one place"},
+	{"github.com/attestantio/go-eth2-client", []string{"cluster/internal/beacon", "cluster/dv", "cluster/dv/internal/signdata", "cluster/simnet"}, "the chain's object shapes and their hashes come from one library: the client fetches them, signdata codes them, dv carries them, and the practice chain checks them by its own means"},
 	{"net/http", []string{"engine/rpc", "engine/monitor", "cluster/simnet", "cluster/internal/beacon", "cluster/internal/peer", "cluster/dv/internal/keymanager", "cluster/dv/internal/vapi"}, "whoever serves or calls over HTTP is named here, so that every listener is known"},
 }
 
