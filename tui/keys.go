@@ -40,7 +40,7 @@ func (m *model) key(k tea.KeyMsg) {
 			return
 		}
 		m.lastCtrl = now
-		m.Say("ctrl+c again leaves the screen; the engine stays up")
+		m.Say("ctrl+c again leaves the screen; the engine " + m.after() + "s")
 		return
 	case "ctrl+z":
 		m.suspend()
@@ -137,8 +137,16 @@ func (m *model) globalKeys() []page.Binding {
 				m.Copy("name of the engine", m.snap.Engine.Value.Name)
 			}
 		}},
-		page.Binding{Name: "leave", Keys: []string{"q"}, Help: "leave, the engine stays up", Brief: "leave (engine stays)", Group: every, Hint: 99, Do: func(page.Host) { m.askLeave(false) }},
+		page.Binding{Name: "leave", Keys: []string{"q"}, Help: "leave, the engine " + m.after() + "s", Brief: "leave (engine " + m.after() + "s)", Group: every, Hint: 99, Do: func(page.Host) { m.askLeave(false) }},
 	)
+}
+
+// after is what the engine does when its screen is left.
+func (m *model) after() string {
+	if m.o.Foreground {
+		return "stop"
+	}
+	return "stay"
 }
 
 func (m *model) freeze() {

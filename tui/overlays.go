@@ -36,13 +36,20 @@ func (o *leave) Render(b *widget.Buffer, l *page.Look, r widget.Rect) {
 	box := center(r, 64, 9)
 	b.Clear(box)
 	in := b.Box(box, "Leave the dashboard", "").In(2)
-	line := "The engine keeps running."
-	if e := o.m.o.EngineLine(); e != "" {
-		line = "The engine keeps running: " + e
+	line, back, stop := "The engine keeps running", "provost attach", "provost down"
+	if o.m.o.Foreground {
+		line, back, stop = "The engine stops with the screen; workers go on", "provost up", ""
+	}
+	if e := o.m.o.EngineLine(); e != "" && !o.m.o.Foreground {
+		line += ": " + e
+	} else {
+		line += "."
 	}
 	b.Text(in.Line(1), line, theme.Text.S())
-	b.Text(b.Text(in.Line(2), "Come back with:   ", theme.Hint.S()), "provost attach", theme.Text.S())
-	b.Text(b.Text(in.Line(3), "Stop it with:     ", theme.Hint.S()), "provost down", theme.Text.S())
+	b.Text(b.Text(in.Line(2), "Come back with:   ", theme.Hint.S()), back, theme.Text.S())
+	if stop != "" {
+		b.Text(b.Text(in.Line(3), "Stop it with:     ", theme.Hint.S()), stop, theme.Text.S())
+	}
 	b.Text(in.Line(5), "leave (enter)", theme.Key.S())
 	b.Right(in.Line(5), "stay (esc)", theme.Key.S())
 }
