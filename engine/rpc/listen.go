@@ -28,7 +28,7 @@ func listen(path string) (*net.UnixListener, error) {
 	if len(path) >= maxSocket {
 		return nil, engine.Problem{Code: engine.CodeConfigInvalid, Exit: engine.ExitUsage, Doing: doingListen, Field: "socket",
 			Cause:  fmt.Sprintf("the socket's path has %d characters and the system takes %d: %s", len(path), maxSocket-1, path),
-			Remedy: "choose a shorter runtime directory"}.Because(nil)
+			Remedy: "choose a shorter directory with --runtime-dir"}.Because(nil)
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

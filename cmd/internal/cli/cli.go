@@ -412,7 +412,7 @@ func (a *app) findSocket(cmd *cobra.Command, name string) (string, error) {
 	if name == "" && slices.ContainsFunc(c.Settings, func(s config.Setting) bool {
 		return s.Origin != config.FromDefault && (s.Key == "state-dir" || s.Key == "runtime-dir")
 	}) {
-		return a.SocketOf(c.Config), nil
+		return a.socketIn(cmd.Context(), c.Config), nil
 	}
 	all, err := a.FindEngines(cmd.Context(), c.Config)
 	if err != nil {
@@ -443,6 +443,20 @@ func (a *app) findSocket(cmd *cobra.Command, name string) (string, error) {
 		which = append(which, fmt.Sprintf("--state-dir %s (%s, pid %d)", engine.ShellLine([]string{f.StateDir}), f.Name, f.PID))
 	}
 	return "", usage("find engine", fmt.Sprintf("%d engines run here", len(all)), "choose one: "+strings.Join(which, ", "))
+}
+
+// socketIn is the socket of the engine on a state directory. It may have another name
+// than this configuration, so one that runs is asked first.
+func (a *app) socketIn(ctx context.Context, c config.Config) string {
+	all, err := a.FindEngines(ctx, c)
+	if err == nil {
+		for _, f := range all {
+			if f.StateDir == c.StateDir {
+				return f.Socket
+			}
+		}
+	}
+	return a.SocketOf(c)
 }
 
 // answerLimit is how long an engine may take for a plain answer.
