@@ -167,7 +167,13 @@ func (p *place) start(args ...string) *exec.Cmd {
 	if err := c.Start(); err != nil {
 		p.t.Fatal(err)
 	}
-	p.answering()
+	eventually(p.t, 20*time.Second, "the engine is ready", func() error {
+		b, _ := os.ReadFile(log.Name())
+		if !bytes.Contains(b, []byte(fmt.Sprintf(`"engine.ready","pid":%d`, c.Process.Pid))) {
+			return fmt.Errorf("%s", b)
+		}
+		return nil
+	})
 	return c
 }
 
