@@ -156,7 +156,7 @@ func init() {
 		}},
 		{name: "views", usage: "views [all|configured|hide NAME|show NAME]", help: "which views stand in the bar", args: fixed("all", "configured", "hide", "show"), run: views},
 		{name: "columns", usage: "columns", help: "choose columns of this view", run: func(m *model, _ []string) error {
-			if b := m.keys[m.views[m.at].ID]["c"]; b != nil && b.Name == "columns" {
+			if b := m.bound(pressed("c")); b != nil && b.Name == "columns" {
 				b.Do(m)
 				return nil
 			}

@@ -96,14 +96,45 @@ func unlock(t testing.TB, e engine.Engine) {
 	}
 }
 
-// TestLockedKeySaysWhy: a key that is off is answered, and the answer goes after 3 s.
-func TestLockedKeySaysWhy(t *testing.T) {
+// TestKeySaysWhyOff: a key that is off is answered, and the answer goes after 3 s.
+func TestKeySaysWhyOff(t *testing.T) {
 	s := newStage(t, script(64)).pull().size(80, 24)
-	s.keys("2", "p").shows("p: locked, :unlock 15m <reason>")
+	s.keys("f", "2", "p").shows("p: the screen is frozen, f ends that")
 	s.send(sayEndMsg(s.m.sayGen))
-	s.hides("p: locked")
+	s.hides("p: the screen").keys("f")
 	s.keys("5").shows("5: this engine does not run validators")
 	s.keys("Q").shows("Q: no such key here")
+}
+
+// TestLockedWizardUnlocks: a locked screen may go through a wizard; its review asks
+// to unlock, and nothing is done before that and a second look.
+func TestLockedWizardUnlocks(t *testing.T) {
+	e := &spy{Engine: play(t, 64)}
+	s := newStage(t, e).pull().size(80, 24)
+	s.keys("2", "p").shows("Pause workers", "step 1 of 4").keys("enter", "enter").text("fan noise").keys("enter", "enter")
+	s.shows("step 4 of 4", "PLAN").keys("enter").shows("Unlock the screens", "fan noise")
+	if n := e.do.Load(); n != 0 {
+		t.Fatalf("%d acts were done by a locked screen", n)
+	}
+	s.keys("enter").shows("unlock the screens for 15m").keys("enter").news().shows("UNLOCKED 15m", "step 4 of 4")
+	if _, ok := e.last.Load().Action.(engine.UnlockScreens); !ok || e.do.Load() != 1 {
+		t.Fatalf("%d acts, the last %+v", e.do.Load(), e.last.Load().Action)
+	}
+	s.keys("enter")
+	if a, ok := e.last.Load().Action.(engine.PauseWorkers); !ok || a.Reason != "fan noise" {
+		t.Errorf("asked for %+v", e.last.Load().Action)
+	}
+}
+
+// TestLockedCommandOpensWizard: so does a command, and a key that acts without questions.
+func TestLockedCommandOpensWizard(t *testing.T) {
+	e := &spy{Engine: play(t, 64)}
+	s := newStage(t, e).pull().size(80, 24)
+	s.keys(":").text("pause worker w1 --for=10m").keys("enter").shows("Pause workers").keys("esc")
+	s.keys("8", "a").shows("Ack alerts", "LOCKED: screens may look").keys("enter").shows("Unlock the screens")
+	if n := e.do.Load(); n != 0 {
+		t.Errorf("%d acts were done by a locked screen", n)
+	}
 }
 
 // TestUnlockByCommand: the typed command is the consent; the header shows the time left.
@@ -270,10 +301,10 @@ func TestBindings(t *testing.T) {
 		keys := map[string]string{}
 		for i := range bs {
 			b := &bs[i]
-			if b.Name == "" || len(b.Keys) == 0 || b.Do == nil {
+			if b.Name == "" || len(b.Key.Keys()) == 0 || b.Do == nil {
 				t.Errorf("%s: an entry without name, keys or deed: %+v", where, b)
 			}
-			for _, k := range b.Keys {
+			for _, k := range b.Key.Keys() {
 				if keys[k] != "" {
 					t.Errorf("%s: %q is %s and %s", where, k, keys[k], b.Name)
 				}
@@ -282,7 +313,7 @@ func TestBindings(t *testing.T) {
 					t.Errorf("%s: %s acts on a ctrl key", where, b.Name)
 				}
 			}
-			if b.Help != "" && b.Group == "" {
+			if b.Key.Help().Desc != "" && b.Group == "" {
 				t.Errorf("%s: %s has help and no heading", where, b.Name)
 			}
 			names[b.Name] = true

@@ -326,18 +326,16 @@ func (m *model) drawFoot(b *widget.Buffer, l *page.Look, r widget.Rect) {
 	collect := func(bs []page.Binding) {
 		for i := range bs {
 			k := &bs[i]
-			if k.Hint == 0 || seen[k.Keys[0]] {
+			first := k.Key.Keys()[0]
+			if k.Hint == 0 || seen[first] {
 				continue
 			}
-			seen[k.Keys[0]] = true
-			show, help := k.Keys[0], k.Brief
+			seen[first] = true
+			help := k.Brief
 			if help == "" {
-				help = k.Help
+				help = k.Key.Help().Desc
 			}
-			if show == " " {
-				show = "space"
-			}
-			hints = append(hints, hint{show, help, k.Hint})
+			hints = append(hints, hint{shown(first), help, k.Hint})
 		}
 	}
 	if p := m.page(); p != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/charmbracelet/bubbles/key"
 	tea "github.com/charmbracelet/bubbletea"
 
 	"app.provost/engine"
@@ -63,10 +64,7 @@ func (m *model) key(k tea.KeyMsg) {
 		}
 		return
 	}
-	b := m.keys[m.views[m.at].ID][name]
-	if b == nil {
-		b = m.globals[name]
-	}
+	b := m.bound(k)
 	if b == nil {
 		m.Say(fmt.Sprintf("%s: no such key here, ? lists them", name))
 		return
@@ -77,6 +75,30 @@ func (m *model) key(k tea.KeyMsg) {
 	}
 	b.Do(m)
 }
+
+// bound is what a key does now: the view's own meaning before the common one.
+func (m *model) bound(k fmt.Stringer) *page.Binding {
+	if p := m.page(); p != nil {
+		if b := find(p.Bindings(), k); b != nil {
+			return b
+		}
+	}
+	return find(m.global, k)
+}
+
+func find(bs []page.Binding, k fmt.Stringer) *page.Binding {
+	for i := range bs {
+		if key.Matches(k, bs[i].Key) {
+			return &bs[i]
+		}
+	}
+	return nil
+}
+
+// pressed is a key by its name.
+type pressed string
+
+func (p pressed) String() string { return string(p) }
 
 func shown(key string) string {
 	if key == " " {
@@ -92,9 +114,10 @@ func (m *model) globalKeys() []page.Binding {
 		if v.Key == "" {
 			continue
 		}
-		b := page.Binding{Name: "view." + string(v.ID), Keys: []string{v.Key}, Do: func(page.Host) { m.Go(v.ID, "") }}
+		b := page.Binding{Name: "view." + string(v.ID), Key: page.Keys("", "", v.Key), Do: func(page.Host) { m.Go(v.ID, "") }}
 		if v.Key == "1" {
-			b.Show, b.Help, b.Group = "1-9 0 J", "views", page.GroupMove
+			b.Key.SetHelp("1-9 0 J", "views")
+			b.Group = page.GroupMove
 		}
 		out = append(out, b)
 	}
@@ -111,33 +134,33 @@ func (m *model) globalKeys() []page.Binding {
 	}
 	every := page.GroupEvery
 	return append(out,
-		page.Binding{Name: "help", Keys: []string{"?", "h", "f1"}, Show: "?", Help: "help for this view", Brief: "help", Group: every, Hint: 98, Do: func(page.Host) { m.openHelp() }},
-		page.Binding{Name: "command", Keys: []string{":"}, Help: "command, tab completes", Brief: "command", Group: every, Hint: 40, Do: func(page.Host) { m.openCommand("") }},
-		page.Binding{Name: "filter", Keys: []string{"/"}, Show: "/ n N", Help: "filter, next, previous", Brief: "filter", Group: every, Hint: 41, Do: func(page.Host) { m.openFilter() }},
-		page.Binding{Name: "back", Keys: []string{"esc"}, Help: "back", Group: page.GroupMove, Do: func(h page.Host) { h.Back() }},
-		page.Binding{Name: "previous", Keys: []string{"-"}, Show: "- [ ]", Help: "last view, neighbours", Group: page.GroupMove, Do: func(page.Host) {
+		page.Binding{Name: "help", Key: page.Keys("?", "help for this view", "?", "h", "f1"), Brief: "help", Group: every, Hint: 98, Do: func(page.Host) { m.openHelp() }},
+		page.Binding{Name: "command", Key: page.Keys("", "command, tab completes", ":"), Brief: "command", Group: every, Hint: 40, Do: func(page.Host) { m.openCommand("") }},
+		page.Binding{Name: "filter", Key: page.Keys("/ n N", "filter, next, previous", "/"), Brief: "filter", Group: every, Hint: 41, Do: func(page.Host) { m.openFilter() }},
+		page.Binding{Name: "back", Key: page.Keys("", "back", "esc"), Group: page.GroupMove, Do: func(h page.Host) { h.Back() }},
+		page.Binding{Name: "previous", Key: page.Keys("- [ ]", "last view, neighbours", "-"), Group: page.GroupMove, Do: func(page.Host) {
 			if m.previous != m.at {
 				m.Go(m.views[m.previous].ID, "")
 			}
 		}},
-		page.Binding{Name: "view.left", Keys: []string{"[", "shift+tab"}, Do: next(-1)},
-		page.Binding{Name: "view.right", Keys: []string{"]", "tab"}, Do: next(1)},
-		page.Binding{Name: "ack", Keys: []string{"a"}, Help: "acknowledge the worst alert", Brief: "ack", Hint: 50, Group: every, Act: true, Do: func(page.Host) { m.ackWorst() }},
-		page.Binding{Name: "wizards", Keys: []string{"w"}, Help: "wizards", Hint: 51, Group: every, Do: func(page.Host) { m.openWizards() }},
-		page.Binding{Name: "freeze", Keys: []string{"f"}, Help: "freeze the screen", Brief: "freeze", Hint: 52, Group: every, Do: func(page.Host) { m.freeze() }},
-		page.Binding{Name: "faster", Keys: []string{"+"}, Show: "+ _", Help: "faster, slower", Group: every, Do: func(page.Host) { m.setRate(m.rate + 1) }},
-		page.Binding{Name: "slower", Keys: []string{"_"}, Do: func(page.Host) { m.setRate(m.rate - 1) }},
-		page.Binding{Name: "refresh", Keys: []string{"R", "r"}, Show: "R", Help: "refresh now", Group: every, Do: func(page.Host) {
+		page.Binding{Name: "view.left", Key: page.Keys("", "", "[", "shift+tab"), Do: next(-1)},
+		page.Binding{Name: "view.right", Key: page.Keys("", "", "]", "tab"), Do: next(1)},
+		page.Binding{Name: "ack", Key: page.Keys("", "acknowledge the worst alert", "a"), Brief: "ack", Hint: 50, Group: every, Act: true, Do: func(page.Host) { m.ackWorst() }},
+		page.Binding{Name: "wizards", Key: page.Keys("", "wizards", "w"), Hint: 51, Group: every, Do: func(page.Host) { m.openWizards() }},
+		page.Binding{Name: "freeze", Key: page.Keys("", "freeze the screen", "f"), Brief: "freeze", Hint: 52, Group: every, Do: func(page.Host) { m.freeze() }},
+		page.Binding{Name: "faster", Key: page.Keys("+ _", "faster, slower", "+"), Group: every, Do: func(page.Host) { m.setRate(m.rate + 1) }},
+		page.Binding{Name: "slower", Key: page.Keys("", "", "_"), Do: func(page.Host) { m.setRate(m.rate - 1) }},
+		page.Binding{Name: "refresh", Key: page.Keys("R", "refresh now", "R", "r"), Group: every, Do: func(page.Host) {
 			m.bridge.kick()
 			m.Say("asked for a new picture")
 		}},
-		page.Binding{Name: "times", Keys: []string{"t"}, Help: "clock or age", Group: every, Do: func(page.Host) { m.ages = !m.ages }},
-		page.Binding{Name: "copy.all", Keys: []string{"y"}, Do: func(page.Host) {
+		page.Binding{Name: "times", Key: page.Keys("", "clock or age", "t"), Group: every, Do: func(page.Host) { m.ages = !m.ages }},
+		page.Binding{Name: "copy.all", Key: page.Keys("", "", "y"), Do: func(page.Host) {
 			if m.Look().Ready() {
 				m.Copy("name of the engine", m.snap.Engine.Value.Name)
 			}
 		}},
-		page.Binding{Name: "leave", Keys: []string{"q"}, Help: "leave, the engine " + m.after() + "s", Brief: "leave (engine " + m.after() + "s)", Group: every, Hint: 99, Do: func(page.Host) { m.askLeave(false) }},
+		page.Binding{Name: "leave", Key: page.Keys("", "leave, the engine "+m.after()+"s", "q"), Brief: "leave (engine " + m.after() + "s)", Group: every, Hint: 99, Do: func(page.Host) { m.askLeave(false) }},
 	)
 }
 

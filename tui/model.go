@@ -65,9 +65,7 @@ type model struct {
 	showAll  bool // views that are not configured stay in the bar
 	hidden   map[page.ID]bool
 	overlays []layer
-	keys     map[page.ID]map[string]*page.Binding
 	global   []page.Binding
-	globals  map[string]*page.Binding
 
 	say      string
 	sayGen   int
@@ -119,29 +117,12 @@ func newModel(ctx context.Context, o Options, th *theme.Theme, g *theme.Glyphs, 
 	m.guard = func(where string, v any, _ []byte) { panic(fmt.Sprintf("%s: %v", where, v)) }
 	m.spawn = func(c tea.Cmd) { m.pending = append(m.pending, c) }
 	m.global = m.globalKeys()
-	m.globals = index(m.global)
-	m.keys = map[page.ID]map[string]*page.Binding{}
 	for i, v := range m.views {
-		if v.Page != nil {
-			m.keys[v.ID] = index(v.Page.Bindings())
-		}
 		if o.View != "" && v.ID == o.View && v.Page != nil {
 			m.at = i
 		}
 	}
 	return m
-}
-
-func index(bs []page.Binding) map[string]*page.Binding {
-	out := map[string]*page.Binding{}
-	for i := range bs {
-		for _, k := range bs[i].Keys {
-			if out[k] == nil {
-				out[k] = &bs[i]
-			}
-		}
-	}
-	return out
 }
 
 // Init starts the clock and waits for the first picture.
@@ -460,8 +441,10 @@ func (m *model) Close() {
 
 // Wizard opens the flow for an action.
 func (m *model) Wizard(a engine.Action) {
-	if why := m.Look().ActsOff(); why != "" && !alwaysAllowed(a) {
-		m.Say(a.Doing() + ": " + why)
+	// A wizard may be gone through while the lock is closed: it asks to unlock at its
+	// end. Every other reason is refused here and again by the wizard.
+	if l := m.Look(); l.ActsOff() != "" && !l.Locked() && !alwaysAllowed(a) {
+		m.Say(a.Doing() + ": " + l.ActsOff())
 		return
 	}
 	m.Open(wizard.New(a))
@@ -478,6 +461,10 @@ func alwaysAllowed(a engine.Action) bool {
 
 // Act carries out an action without questions.
 func (m *model) Act(a engine.Action) {
+	if m.Look().Locked() && !alwaysAllowed(a) {
+		m.Wizard(a) // its review shows what would be done, and asks to unlock
+		return
+	}
 	if why := m.Look().ActsOff(); why != "" && !(alwaysAllowed(a) && m.link.Connected && !m.o.ReadOnly) {
 		m.Say(a.Doing() + ": " + why)
 		return

@@ -85,12 +85,12 @@ func (m *model) openHelp() {
 	}
 	own := map[string]bool{}
 	for i := range h.binds {
-		for _, k := range h.binds[i].Keys {
+		for _, k := range h.binds[i].Key.Keys() {
 			own[k] = true
 		}
 	}
 	for _, k := range m.global {
-		if !own[k.Keys[0]] {
+		if !own[k.Key.Keys()[0]] {
 			h.binds = append(h.binds, k)
 		}
 	}
@@ -110,14 +110,11 @@ func (o *help) lines(l *page.Look, groups ...string) []helpLine {
 		head := false
 		for i := range o.binds {
 			k := &o.binds[i]
-			if k.Group != g || k.Help == "" {
+			about := k.Key.Help()
+			if k.Group != g || about.Desc == "" {
 				continue
 			}
-			show := k.Show
-			if show == "" {
-				show = strings.Join(k.Keys, " ")
-			}
-			if want != "" && !strings.Contains(strings.ToLower(show+" "+k.Help), want) {
+			if want != "" && !strings.Contains(strings.ToLower(about.Key+" "+about.Desc), want) {
 				continue
 			}
 			if !head {
@@ -127,7 +124,7 @@ func (o *help) lines(l *page.Look, groups ...string) []helpLine {
 				out = append(out, helpLine{head: true, keys: g})
 				head = true
 			}
-			line := helpLine{keys: show, say: k.Help}
+			line := helpLine{keys: about.Key, say: about.Desc}
 			if k.Act {
 				line.off, _, _ = strings.Cut(l.ActsOff(), ",")
 			}
@@ -320,7 +317,10 @@ func (o *choose) Render(b *widget.Buffer, l *page.Look, r widget.Rect) {
 			b.Mark(line, theme.Selected)
 		}
 	}
-	if why := l.ActsOff(); why != "" {
+	switch why := l.ActsOff(); {
+	case l.Locked():
+		b.Text(in.Line(in.H-1), "locked: they can be gone through, and ask to unlock", theme.Hint.S())
+	case why != "":
 		b.Text(in.Line(in.H-1), "off now: "+why, theme.Hint.S())
 	}
 }

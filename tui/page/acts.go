@@ -56,7 +56,7 @@ func newActs() *acts {
 		widget.Layout{Name: "text", Width: 6, Flex: true},
 	)
 	p.bindings(
-		Binding{Name: "act.cancel", Keys: []string{"x"}, Help: "cancel, asks", Brief: "cancel", Hint: 4, Group: GroupView, Act: true, Off: func(l *Look) string {
+		Binding{Name: "act.cancel", Key: Keys("", "cancel, asks", "x"), Brief: "cancel", Hint: 4, Group: GroupView, Act: true, Off: func(l *Look) string {
 			if a, ok := p.tab.Current().(*engine.ActRow); !ok || !a.State.Open() {
 				return "no open act here"
 			}

@@ -81,17 +81,17 @@ func newAlerts() *alerts {
 		return ""
 	}
 	p.bindings(
-		Binding{Name: "alert.ack", Keys: []string{"a"}, Help: "acknowledge", Brief: "ack", Hint: 2, Group: GroupView, Act: true, Off: off, Do: func(h Host) { h.Act(engine.AckAlerts{IDs: ids()}) }},
-		Binding{Name: "alert.ack-all", Keys: []string{"A"}, Help: "acknowledge all", Brief: "ack all", Hint: 3, Group: GroupView, Act: true, Off: off, Do: func(h Host) { h.Act(engine.AckAlerts{IDs: []string{"all"}}) }},
-		Binding{Name: "alert.mute", Keys: []string{"m"}, Help: "mute for 1h", Brief: "mute 1h", Hint: 4, Group: GroupView, Act: true, Off: off, Do: func(h Host) {
+		Binding{Name: "alert.ack", Key: Keys("", "acknowledge", "a"), Brief: "ack", Hint: 2, Group: GroupView, Act: true, Off: off, Do: func(h Host) { h.Act(engine.AckAlerts{IDs: ids()}) }},
+		Binding{Name: "alert.ack-all", Key: Keys("", "acknowledge all", "A"), Brief: "ack all", Hint: 3, Group: GroupView, Act: true, Off: off, Do: func(h Host) { h.Act(engine.AckAlerts{IDs: []string{"all"}}) }},
+		Binding{Name: "alert.mute", Key: Keys("", "mute for 1h", "m"), Brief: "mute 1h", Hint: 4, Group: GroupView, Act: true, Off: off, Do: func(h Host) {
 			h.Act(engine.MuteAlerts{IDs: ids(), For: engine.Duration(time.Hour)})
 		}},
-		Binding{Name: "alert.history", Keys: []string{"o"}, Help: "closed ones too, or not", Brief: "history", Hint: 5, Group: GroupView, Do: func(h Host) {
+		Binding{Name: "alert.history", Key: Keys("", "closed ones too, or not", "o"), Brief: "history", Hint: 5, Group: GroupView, Do: func(h Host) {
 			p.history = !p.history
 			p.tab.Changed()
 			h.Resort()
 		}},
-		Binding{Name: "alert.where", Keys: []string{"."}, Help: "go where it is", Brief: "where", Group: GroupView, Off: p.noRow, Do: func(h Host) {
+		Binding{Name: "alert.where", Key: Keys("", "go where it is", "."), Brief: "where", Group: GroupView, Off: p.noRow, Do: func(h Host) {
 			f := p.tab.Current().(*engine.Finding)
 			switch kind, name := cutTarget(f.Target); kind {
 			case "worker":

@@ -60,7 +60,7 @@ func newGPUs() *gpus {
 		widget.Layout{Name: "job", Width: 8, Extra: true, Draw: drawJobID},
 	)
 	p.bindings(
-		Binding{Name: "gpu.host", Keys: []string{"4"}, Help: "its host", Group: GroupView, Off: p.noRow, Do: func(h Host) {
+		Binding{Name: "gpu.host", Key: Keys("", "its host", "4"), Group: GroupView, Off: p.noRow, Do: func(h Host) {
 			h.Go(Hosts, "host:"+p.tab.Current().(*engine.GPURow).Key.Machine)
 		}},
 	)

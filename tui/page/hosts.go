@@ -80,10 +80,10 @@ func newHosts() *hosts {
 		widget.Layout{Name: "read", Width: 5, Extra: true},
 	)
 	p.bindings(
-		Binding{Name: "host.workers", Keys: []string{"2"}, Help: "its workers", Brief: "its workers", Hint: 2, Group: GroupView, Off: p.noRow, Do: func(h Host) {
+		Binding{Name: "host.workers", Key: Keys("", "its workers", "2"), Brief: "its workers", Hint: 2, Group: GroupView, Off: p.noRow, Do: func(h Host) {
 			h.Go(Workers, "host:"+engine.HostName(p.tab.Current().(*engine.MachineRow)))
 		}},
-		Binding{Name: "host.gpus", Keys: []string{"3"}, Help: "its GPUs", Brief: "its GPUs", Hint: 3, Group: GroupView, Off: p.noRow, Do: func(h Host) {
+		Binding{Name: "host.gpus", Key: Keys("", "its GPUs", "3"), Brief: "its GPUs", Hint: 3, Group: GroupView, Off: p.noRow, Do: func(h Host) {
 			h.Go(GPUs, "host:"+engine.HostName(p.tab.Current().(*engine.MachineRow)))
 		}},
 	)

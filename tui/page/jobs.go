@@ -78,7 +78,7 @@ func newJobs() *jobs {
 		widget.Layout{Name: "why", Width: 6, Flex: true},
 	)
 	p.bindings(
-		Binding{Name: "job.cancel", Keys: []string{"x"}, Help: "cancel, asks", Brief: "cancel", Hint: 4, Group: GroupView, Act: true, Off: p.noRow, Do: func(h Host) {
+		Binding{Name: "job.cancel", Key: Keys("", "cancel, asks", "x"), Brief: "cancel", Hint: 4, Group: GroupView, Act: true, Off: p.noRow, Do: func(h Host) {
 			sel := ""
 			for _, r := range p.tab.Marked() {
 				if sel != "" {
@@ -88,7 +88,7 @@ func newJobs() *jobs {
 			}
 			h.Wizard(engine.CancelJobs{Jobs: engine.Selector(sel)})
 		}},
-		Binding{Name: "job.worker", Keys: []string{"l"}, Help: "log of its worker", Brief: "logs", Hint: 2, Group: GroupView, Off: p.noRow, Do: func(h Host) {
+		Binding{Name: "job.worker", Key: Keys("", "log of its worker", "l"), Brief: "logs", Hint: 2, Group: GroupView, Off: p.noRow, Do: func(h Host) {
 			if w := p.tab.Current().(*engine.JobRow).Worker; w != "" {
 				h.Logs(string(w))
 				return

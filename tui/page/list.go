@@ -127,48 +127,48 @@ func (p *list) bindings(own ...Binding) {
 		h.Copy(p.name(row)+" as JSON", string(raw))
 	}
 	p.binds = append(own,
-		Binding{Name: "move.down", Keys: []string{"j", "down"}, Show: "j k ↓ ↑", Help: "line", Group: GroupMove, Do: move(fixed(1))},
-		Binding{Name: "move.up", Keys: []string{"k", "up"}, Do: move(fixed(-1))},
-		Binding{Name: "move.half-down", Keys: []string{"ctrl+d"}, Show: "ctrl+d ctrl+u", Help: "half page", Group: GroupMove, Do: move(func() int { return max(p.tab.Page()/2, 1) })},
-		Binding{Name: "move.half-up", Keys: []string{"ctrl+u"}, Do: move(func() int { return -max(p.tab.Page()/2, 1) })},
-		Binding{Name: "move.page-down", Keys: []string{"pgdown", "ctrl+f"}, Show: "pgdn pgup", Help: "page", Group: GroupMove, Do: move(func() int { return p.tab.Page() })},
-		Binding{Name: "move.page-up", Keys: []string{"pgup", "ctrl+b"}, Do: move(func() int { return -p.tab.Page() })},
-		Binding{Name: "move.first", Keys: []string{"g", "home"}, Show: "g G home end", Help: "first, last", Group: GroupMove, Do: move(fixed(-1 << 30))},
-		Binding{Name: "move.last", Keys: []string{"G", "end"}, Do: move(fixed(1 << 30))},
-		Binding{Name: "move.left", Keys: []string{"left"}, Show: "← →", Help: "columns", Group: GroupMove, Do: func(Host) { p.tab.Scroll(-1) }},
-		Binding{Name: "move.right", Keys: []string{"right"}, Do: func(Host) { p.tab.Scroll(1) }},
-		Binding{Name: "search.next", Keys: []string{"n"}, Do: func(h Host) { p.tab.Move(1, h.Look().Now) }, Off: func(*Look) string {
+		Binding{Name: "move.down", Key: Keys("j k ↓ ↑", "line", "j", "down"), Group: GroupMove, Do: move(fixed(1))},
+		Binding{Name: "move.up", Key: Keys("", "", "k", "up"), Do: move(fixed(-1))},
+		Binding{Name: "move.half-down", Key: Keys("ctrl+d ctrl+u", "half page", "ctrl+d"), Group: GroupMove, Do: move(func() int { return max(p.tab.Page()/2, 1) })},
+		Binding{Name: "move.half-up", Key: Keys("", "", "ctrl+u"), Do: move(func() int { return -max(p.tab.Page()/2, 1) })},
+		Binding{Name: "move.page-down", Key: Keys("pgdn pgup", "page", "pgdown", "ctrl+f"), Group: GroupMove, Do: move(func() int { return p.tab.Page() })},
+		Binding{Name: "move.page-up", Key: Keys("", "", "pgup", "ctrl+b"), Do: move(func() int { return -p.tab.Page() })},
+		Binding{Name: "move.first", Key: Keys("g G home end", "first, last", "g", "home"), Group: GroupMove, Do: move(fixed(-1 << 30))},
+		Binding{Name: "move.last", Key: Keys("", "", "G", "end"), Do: move(fixed(1 << 30))},
+		Binding{Name: "move.left", Key: Keys("← →", "columns", "left"), Group: GroupMove, Do: func(Host) { p.tab.Scroll(-1) }},
+		Binding{Name: "move.right", Key: Keys("", "", "right"), Do: func(Host) { p.tab.Scroll(1) }},
+		Binding{Name: "search.next", Key: Keys("", "", "n"), Do: func(h Host) { p.tab.Move(1, h.Look().Now) }, Off: func(*Look) string {
 			if p.filter == "" {
 				return "no filter is set, / sets one"
 			}
 			return ""
 		}},
-		Binding{Name: "search.previous", Keys: []string{"N"}, Do: func(h Host) { p.tab.Move(-1, h.Look().Now) }, Off: func(*Look) string {
+		Binding{Name: "search.previous", Key: Keys("", "", "N"), Do: func(h Host) { p.tab.Move(-1, h.Look().Now) }, Off: func(*Look) string {
 			if p.filter == "" {
 				return "no filter is set, / sets one"
 			}
 			return ""
 		}},
-		Binding{Name: "open", Keys: []string{"enter", "d"}, Show: "enter d", Help: "detail", Group: GroupView, Hint: 1, Off: empty, Do: func(Host) { p.open = !p.open || p.detail == nil }},
-		Binding{Name: "mark", Keys: []string{" "}, Show: "space", Help: "mark one", Brief: "mark", Hint: 3, Group: GroupView, Off: empty, Do: func(h Host) { p.tab.Mark(h.Look().Now) }},
-		Binding{Name: "mark.range", Keys: []string{"v"}, Help: "mark a range", Group: GroupView, Off: empty, Do: func(h Host) {
+		Binding{Name: "open", Key: Keys("enter d", "detail", "enter", "d"), Group: GroupView, Hint: 1, Off: empty, Do: func(Host) { p.open = !p.open || p.detail == nil }},
+		Binding{Name: "mark", Key: Keys("space", "mark one", " "), Brief: "mark", Hint: 3, Group: GroupView, Off: empty, Do: func(h Host) { p.tab.Mark(h.Look().Now) }},
+		Binding{Name: "mark.range", Key: Keys("", "mark a range", "v"), Group: GroupView, Off: empty, Do: func(h Host) {
 			if p.tab.Range() {
 				h.Say("marking a range: move, then v again")
 			} else {
 				h.Say(fmt.Sprintf("%d marked", p.tab.Marks()))
 			}
 		}},
-		Binding{Name: "mark.shown", Keys: []string{"*"}, Show: "* U", Help: "mark all shown, none", Group: GroupView, Off: empty, Do: func(h Host) {
+		Binding{Name: "mark.shown", Key: Keys("* U", "mark all shown, none", "*"), Group: GroupView, Off: empty, Do: func(h Host) {
 			p.tab.MarkShown()
 			h.Say(fmt.Sprintf("%d marked", p.tab.Marks()))
 		}},
-		Binding{Name: "unmark", Keys: []string{"U"}, Do: func(Host) { p.tab.Unmark() }},
-		Binding{Name: "sort.left", Keys: []string{"<"}, Show: "< > =", Help: "sort column, reverse", Brief: "> = sort", Group: GroupView, Hint: 8, Do: func(h Host) { p.tab.NextSort(-1); h.Resort() }},
-		Binding{Name: "sort.right", Keys: []string{">"}, Do: func(h Host) { p.tab.NextSort(1); h.Resort() }},
-		Binding{Name: "sort.reverse", Keys: []string{"="}, Do: func(h Host) { p.tab.Reverse = !p.tab.Reverse; p.tab.Changed(); h.Resort() }},
-		Binding{Name: "columns", Keys: []string{"c"}, Help: "choose columns", Group: GroupView, Do: func(h Host) { h.Open(newColumns(p.title, p)) }},
-		Binding{Name: "copy", Keys: []string{"y"}, Show: "y Y", Help: "copy, copy as JSON", Group: GroupView, Off: empty, Do: copyRow},
-		Binding{Name: "copy.json", Keys: []string{"Y"}, Off: empty, Do: copyJSON},
+		Binding{Name: "unmark", Key: Keys("", "", "U"), Do: func(Host) { p.tab.Unmark() }},
+		Binding{Name: "sort.left", Key: Keys("< > =", "sort column, reverse", "<"), Brief: "> = sort", Group: GroupView, Hint: 8, Do: func(h Host) { p.tab.NextSort(-1); h.Resort() }},
+		Binding{Name: "sort.right", Key: Keys("", "", ">"), Do: func(h Host) { p.tab.NextSort(1); h.Resort() }},
+		Binding{Name: "sort.reverse", Key: Keys("", "", "="), Do: func(h Host) { p.tab.Reverse = !p.tab.Reverse; p.tab.Changed(); h.Resort() }},
+		Binding{Name: "columns", Key: Keys("", "choose columns", "c"), Group: GroupView, Do: func(h Host) { h.Open(newColumns(p.title, p)) }},
+		Binding{Name: "copy", Key: Keys("y Y", "copy, copy as JSON", "y"), Group: GroupView, Off: empty, Do: copyRow},
+		Binding{Name: "copy.json", Key: Keys("", "", "Y"), Off: empty, Do: copyJSON},
 	)
 }
 

@@ -57,37 +57,37 @@ func newLogs() *logs {
 	move := func(n func() int) func(Host) { return func(Host) { p.move(n()) } }
 	fixed := func(n int) func() int { return func() int { return n } }
 	p.binds = []Binding{
-		{Name: "log.follow", Keys: []string{"F"}, Help: "follow the newest", Brief: "follow", Hint: 1, Group: GroupView, Do: func(h Host) {
+		{Name: "log.follow", Key: Keys("", "follow the newest", "F"), Brief: "follow", Hint: 1, Group: GroupView, Do: func(h Host) {
 			p.follow = !p.follow
 			if !p.follow {
 				p.top = max(len(p.shown)-p.height, 0)
 			}
 		}},
-		{Name: "log.only", Keys: []string{"&"}, Help: "only matching lines", Brief: "only", Hint: 42, Group: GroupView, Off: p.noSearch, Do: func(Host) { p.only = !p.only; p.stale = true; p.at = -1 }},
-		{Name: "log.next", Keys: []string{"n"}, Show: "n N", Help: "next, previous match", Group: GroupView, Off: p.noSearch, Do: func(h Host) { p.seek(h, 1, p.matches) }},
-		{Name: "log.previous", Keys: []string{"N"}, Off: p.noSearch, Do: func(h Host) { p.seek(h, -1, p.matches) }},
-		{Name: "log.error", Keys: []string{"E"}, Help: "next error", Brief: "next error", Hint: 43, Group: GroupView, Do: func(h Host) {
+		{Name: "log.only", Key: Keys("", "only matching lines", "&"), Brief: "only", Hint: 42, Group: GroupView, Off: p.noSearch, Do: func(Host) { p.only = !p.only; p.stale = true; p.at = -1 }},
+		{Name: "log.next", Key: Keys("n N", "next, previous match", "n"), Group: GroupView, Off: p.noSearch, Do: func(h Host) { p.seek(h, 1, p.matches) }},
+		{Name: "log.previous", Key: Keys("", "", "N"), Off: p.noSearch, Do: func(h Host) { p.seek(h, -1, p.matches) }},
+		{Name: "log.error", Key: Keys("", "next error", "E"), Brief: "next error", Hint: 43, Group: GroupView, Do: func(h Host) {
 			p.seek(h, 1, func(r logRow) bool { return p.lines[r.line].Level == engine.LevelCrit })
 		}},
-		{Name: "log.wrap", Keys: []string{"W"}, Help: "wrap long lines", Brief: "wrap", Hint: 44, Group: GroupView, Do: func(Host) { p.wrap = !p.wrap; p.shift = 0 }},
-		{Name: "log.fold", Keys: []string{"u"}, Help: "fold repeated lines, or not", Group: GroupView, Do: func(Host) { p.unfold = !p.unfold; p.stale = true }},
-		{Name: "log.level", Keys: []string{"L"}, Help: "level: all, note, warn, crit", Brief: "level", Hint: 45, Group: GroupView, Do: func(h Host) {
+		{Name: "log.wrap", Key: Keys("", "wrap long lines", "W"), Brief: "wrap", Hint: 44, Group: GroupView, Do: func(Host) { p.wrap = !p.wrap; p.shift = 0 }},
+		{Name: "log.fold", Key: Keys("", "fold repeated lines, or not", "u"), Group: GroupView, Do: func(Host) { p.unfold = !p.unfold; p.stale = true }},
+		{Name: "log.level", Key: Keys("", "level: all, note, warn, crit", "L"), Brief: "level", Hint: 45, Group: GroupView, Do: func(h Host) {
 			p.level = map[engine.Level]engine.Level{"": engine.LevelNote, engine.LevelNote: engine.LevelWarn, engine.LevelWarn: engine.LevelCrit}[p.level]
 			p.restart()
 			h.Resort()
 		}},
-		{Name: "log.all", Keys: []string{"s"}, Help: "all sources", Group: GroupView, Do: func(h Host) { p.Sources(nil); h.Resort() }},
-		{Name: "log.down", Keys: []string{"j", "down"}, Show: "j k ↓ ↑", Help: "line", Group: GroupMove, Do: move(fixed(1))},
-		{Name: "log.up", Keys: []string{"k", "up"}, Do: move(fixed(-1))},
-		{Name: "log.half-down", Keys: []string{"ctrl+d"}, Show: "ctrl+d ctrl+u", Help: "half page", Group: GroupMove, Do: move(func() int { return p.height / 2 })},
-		{Name: "log.half-up", Keys: []string{"ctrl+u"}, Do: move(func() int { return -p.height / 2 })},
-		{Name: "log.page-down", Keys: []string{"pgdown", "ctrl+f"}, Show: "pgdn pgup", Help: "page", Group: GroupMove, Do: move(func() int { return p.height })},
-		{Name: "log.page-up", Keys: []string{"pgup", "ctrl+b"}, Do: move(func() int { return -p.height })},
-		{Name: "log.first", Keys: []string{"g", "home"}, Show: "g G home end", Help: "first, last", Group: GroupMove, Do: move(fixed(-1 << 30))},
-		{Name: "log.last", Keys: []string{"G", "end"}, Do: move(fixed(1 << 30))},
-		{Name: "log.right", Keys: []string{"right"}, Show: "← →", Help: "columns", Group: GroupMove, Do: func(Host) { p.shift += 16 }},
-		{Name: "log.left", Keys: []string{"left"}, Do: func(Host) { p.shift = max(p.shift-16, 0) }},
-		{Name: "log.copy", Keys: []string{"y"}, Help: "copy the lines on the screen", Group: GroupView, Do: func(h Host) {
+		{Name: "log.all", Key: Keys("", "all sources", "s"), Group: GroupView, Do: func(h Host) { p.Sources(nil); h.Resort() }},
+		{Name: "log.down", Key: Keys("j k ↓ ↑", "line", "j", "down"), Group: GroupMove, Do: move(fixed(1))},
+		{Name: "log.up", Key: Keys("", "", "k", "up"), Do: move(fixed(-1))},
+		{Name: "log.half-down", Key: Keys("ctrl+d ctrl+u", "half page", "ctrl+d"), Group: GroupMove, Do: move(func() int { return p.height / 2 })},
+		{Name: "log.half-up", Key: Keys("", "", "ctrl+u"), Do: move(func() int { return -p.height / 2 })},
+		{Name: "log.page-down", Key: Keys("pgdn pgup", "page", "pgdown", "ctrl+f"), Group: GroupMove, Do: move(func() int { return p.height })},
+		{Name: "log.page-up", Key: Keys("", "", "pgup", "ctrl+b"), Do: move(func() int { return -p.height })},
+		{Name: "log.first", Key: Keys("g G home end", "first, last", "g", "home"), Group: GroupMove, Do: move(fixed(-1 << 30))},
+		{Name: "log.last", Key: Keys("", "", "G", "end"), Do: move(fixed(1 << 30))},
+		{Name: "log.right", Key: Keys("← →", "columns", "right"), Group: GroupMove, Do: func(Host) { p.shift += 16 }},
+		{Name: "log.left", Key: Keys("", "", "left"), Do: func(Host) { p.shift = max(p.shift-16, 0) }},
+		{Name: "log.copy", Key: Keys("", "copy the lines on the screen", "y"), Group: GroupView, Do: func(h Host) {
 			var b strings.Builder
 			first, last := p.window()
 			for _, r := range p.shown[first:last] {

@@ -40,7 +40,7 @@ const (
 func newOverview() *overview {
 	o := &overview{}
 	o.binds = []Binding{
-		{Name: "overview.workers", Keys: []string{"enter"}, Help: "workers", Group: GroupView, Do: func(h Host) { h.Go(Workers, "") }},
+		{Name: "overview.workers", Key: Keys("", "workers", "enter"), Group: GroupView, Do: func(h Host) { h.Go(Workers, "") }},
 	}
 	return o
 }

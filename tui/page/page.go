@@ -25,7 +25,10 @@ package page
 
 import (
 	"context"
+	"strings"
 	"time"
+
+	"github.com/charmbracelet/bubbles/key"
 
 	"app.provost/engine"
 	"app.provost/tui/theme"
@@ -101,6 +104,16 @@ func (l *Look) ActsOff() string {
 	return ""
 }
 
+// Locked tells whether nothing but the timed lock keeps this screen from acting.
+// What it asks for can then be prepared and unlocked on the way.
+func (l *Look) Locked() bool {
+	if !l.Link.Connected || !l.Ready() || l.ReadOnly || !l.Frozen.IsZero() || l.Snap.Engine.Value.Stopping != "" {
+		return false
+	}
+	u := l.Snap.Engine.Value.Unlocked
+	return u == nil || !u.Until.After(l.Now)
+}
+
 // Host is the screen, as a view or an overlay may use it. Its methods are called
 // on the screen's goroutine only, and return at once.
 type Host interface {
@@ -137,24 +150,32 @@ type Host interface {
 
 // Binding is one entry of a key table.
 type Binding struct {
-	Name  string   // for the configuration: "worker.pause"
-	Keys  []string // as bubbletea names them
-	Show  string   // how help writes them; "" means Keys joined
-	Help  string
-	Group string // heading in the help page
+	Name  string      // for the configuration: "worker.pause"
+	Key   key.Binding // which keys, how help writes them, and what they do there
+	Group string      // heading in the help page
 	// Hint puts the key in the last line, lowest first; 0: only in help. Brief is
-	// what stands there, "" for Help.
+	// what stands there, "" for the text of the help page.
 	Hint  int
 	Brief string
-	// Act marks a key that leads to a change: its Off includes Look.ActsOff.
+	// Act marks a key that leads to a change: its Off includes Look.ActsOff. The
+	// lock alone does not take it away: what it opens asks to unlock first.
 	Act bool
 	Off func(l *Look) string // why it is off now; nil or "": it is on
 	Do  func(h Host)
 }
 
+// Keys makes the key of a Binding. show is how help writes it, "" for the names
+// as bubbletea has them; help is what it does, "" for not in the help page.
+func Keys(show, help string, names ...string) key.Binding {
+	if show == "" {
+		show = strings.Join(names, " ")
+	}
+	return key.NewBinding(key.WithKeys(names...), key.WithHelp(show, help))
+}
+
 // OffNow says why the key does nothing now, "" when it works.
 func (k *Binding) OffNow(l *Look) string {
-	if k.Act {
+	if k.Act && !l.Locked() {
 		if why := l.ActsOff(); why != "" {
 			return why
 		}

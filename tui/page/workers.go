@@ -99,18 +99,18 @@ func newWorkers() *workers {
 		}},
 	)
 	p.bindings(
-		Binding{Name: "worker.logs", Keys: []string{"l"}, Help: "logs", Group: GroupView, Hint: 2, Do: func(h Host) {
+		Binding{Name: "worker.logs", Key: Keys("", "logs", "l"), Group: GroupView, Hint: 2, Do: func(h Host) {
 			if w, ok := p.tab.Current().(*engine.WorkerRow); ok {
 				h.Logs(string(w.ID))
 			}
 		}},
-		Binding{Name: "worker.pause", Keys: []string{"p"}, Help: "pause wizard", Brief: "pause", Group: GroupView, Hint: 4, Act: true, Off: p.noRow, Do: func(h Host) {
+		Binding{Name: "worker.pause", Key: Keys("", "pause wizard", "p"), Brief: "pause", Group: GroupView, Hint: 4, Act: true, Off: p.noRow, Do: func(h Host) {
 			h.Wizard(engine.PauseWorkers{Workers: p.selector()})
 		}},
-		Binding{Name: "worker.resume", Keys: []string{"P"}, Help: "resume", Group: GroupView, Hint: 5, Act: true, Off: p.noRow, Do: func(h Host) {
+		Binding{Name: "worker.resume", Key: Keys("", "resume", "P"), Group: GroupView, Hint: 5, Act: true, Off: p.noRow, Do: func(h Host) {
 			h.Wizard(engine.ResumeWorkers{Workers: p.selector()})
 		}},
-		Binding{Name: "worker.restart", Keys: []string{"s"}, Help: "restart", Group: GroupView, Act: true, Off: p.noRow, Do: func(h Host) {
+		Binding{Name: "worker.restart", Key: Keys("", "restart", "s"), Group: GroupView, Act: true, Off: p.noRow, Do: func(h Host) {
 			h.Wizard(engine.RestartWorkers{Workers: p.selector()})
 		}},
 	)

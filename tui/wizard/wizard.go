@@ -257,19 +257,10 @@ func (w *Wizard) locks() bool {
 	return false
 }
 
-// isLocked tells whether nothing but the timed lock keeps this screen from acting.
-func isLocked(l *page.Look) bool {
-	if !l.Link.Connected || !l.Ready() || l.ReadOnly || !l.Frozen.IsZero() || l.Snap.Engine.Value.Stopping != "" {
-		return false
-	}
-	u := l.Snap.Engine.Value.Unlocked
-	return u == nil || !u.Until.After(l.Now)
-}
-
 // off says why the screen may not act now, "" when it may. The lock is not among
-// the reasons: see isLocked.
+// the reasons: see Look.Locked.
 func (w *Wizard) off(l *page.Look) string {
-	if isLocked(l) {
+	if l.Locked() {
 		return ""
 	}
 	if why := l.ActsOff(); why != "" {
@@ -391,7 +382,7 @@ func (w *Wizard) confirm(h page.Host) {
 			w.problem = "not sent: " + why
 			return
 		}
-		if isLocked(l) && !w.plan.ReadOnly {
+		if l.Locked() && !w.plan.ReadOnly {
 			w.unlock(h)
 			return
 		}
