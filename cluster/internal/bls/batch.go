@@ -25,6 +25,17 @@ func ParseSignature(s cluster.Signature) (SignaturePoint, error) {
 	return SignaturePoint{p}, nil
 }
 
+// SignPoint signs a message of at least one byte. The result needn't be read again.
+func (s SecretKey) SignPoint(msg []byte) (SignaturePoint, error) {
+	if !s.ok() {
+		return SignaturePoint{}, ErrZeroised
+	}
+	if len(msg) == 0 {
+		return SignaturePoint{}, errors.New("sign: the message is empty")
+	}
+	return SignaturePoint{(*s.k).SignByte(forC(msg))}, nil
+}
+
 // Signature returns the bytes; all zeros for the zero value.
 func (s SignaturePoint) Signature() (out cluster.Signature) {
 	if s.p != nil {

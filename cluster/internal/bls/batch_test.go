@@ -127,3 +127,27 @@ func TestInterpolation(t *testing.T) {
 		t.Error("the zero value combines")
 	}
 }
+
+func TestSignPoint(t *testing.T) {
+	k, err := GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := k.Sign([]byte("a root"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := k.SignPoint([]byte("a root"))
+	if err != nil || p.Signature() != want {
+		t.Errorf("another signature, %v", err)
+	}
+	if _, err := k.SignPoint(nil); err == nil {
+		t.Error("signed nothing")
+	}
+	if _, err := (SecretKey{}).SignPoint([]byte{1}); !errors.Is(err, ErrZeroised) {
+		t.Errorf("signed without a key: %v", err)
+	}
+	if (SignaturePoint{}).Signature() != (cluster.Signature{}) {
+		t.Error("the zero value has bytes")
+	}
+}
