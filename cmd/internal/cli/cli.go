@@ -529,9 +529,15 @@ func (a *app) limited(ctx context.Context, remedy string) (context.Context, cont
 }
 
 // lineReader reads standard input in a goroutine of its own, because a read on a
-// terminal cannot be called off. The goroutine ends with the input, with the command
-// as soon as its read returns, or with the process.
-type lineReader struct{ lines chan lineOrErr }
+// terminal cannot be called off. It reads only when a line is asked for: what is
+// typed after the last answer belongs to whoever comes next, as the dashboard. The
+// goroutine ends with the input, with the command as soon as its read returns, or
+// with the process.
+type lineReader struct {
+	want    chan struct{}
+	lines   chan lineOrErr
+	pending bool // a line was asked for and not received
+}
 
 type lineOrErr struct {
 	line string
@@ -542,7 +548,7 @@ type lineOrErr struct {
 const maxAnswer = 4096
 
 func newLineReader(r io.Reader, over <-chan struct{}) *lineReader {
-	l := &lineReader{make(chan lineOrErr)}
+	l := &lineReader{want: make(chan struct{}), lines: make(chan lineOrErr)}
 	send := func(x lineOrErr) bool {
 		select {
 		case l.lines <- x:
@@ -555,6 +561,11 @@ func newLineReader(r io.Reader, over <-chan struct{}) *lineReader {
 		defer close(l.lines)
 		b := bufio.NewReaderSize(r, maxAnswer)
 		for {
+			select {
+			case <-l.want:
+			case <-over:
+				return
+			}
 			raw, err := b.ReadSlice('\n')
 			if errors.Is(err, bufio.ErrBufferFull) {
 				send(lineOrErr{err: fmt.Errorf("the answer is longer than %d bytes", maxAnswer)})
@@ -578,8 +589,16 @@ func (a *app) ask(ctx context.Context, question string) (string, error) {
 		a.lines = newLineReader(a.Stdin, a.over)
 	}
 	fmt.Fprint(a.Stderr, question)
+	if !a.lines.pending {
+		select {
+		case a.lines.want <- struct{}{}:
+			a.lines.pending = true
+		case <-a.lines.lines: // closed: the input has ended
+		}
+	}
 	select {
 	case got, ok := <-a.lines.lines:
+		a.lines.pending = !ok
 		if !ok {
 			fmt.Fprintln(a.Stderr)
 			return "", declined("end of input")
