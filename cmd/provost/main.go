@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -100,6 +101,10 @@ func run() engine.ExitCode {
 	return cli.Run(ctx, d, os.Args[1:])
 }
 
+// onScreen are signals that the screen answers while it is up: INT and, where the
+// engine is elsewhere, TERM only leave it.
+var onScreen struct{ interrupt, terminate atomic.Bool }
+
 // untilSignal ends the context on the first INT or TERM, with its cause; the second
 // ends the process at once.
 func untilSignal() (context.Context, func()) {
@@ -109,6 +114,10 @@ func untilSignal() (context.Context, func()) {
 	go func() { // ends with the process
 		for n := 0; ; n++ {
 			s := <-ch
+			if s == syscall.SIGINT && onScreen.interrupt.Load() || s == syscall.SIGTERM && onScreen.terminate.Load() {
+				n--
+				continue
+			}
 			cause, code := cli.ErrInterrupted, engine.ExitInterrupt
 			if s == syscall.SIGTERM {
 				cause, code = cli.ErrTerminated, engine.ExitTerminated
@@ -204,7 +213,11 @@ func attachedScreen(ctx context.Context, l launch.Launcher, e engine.Engine, o c
 		}
 		t.EngineLine = func() string { return fmt.Sprintf("pid %d, own session", info.PID) }
 	}
+	onScreen.interrupt.Store(true)
+	onScreen.terminate.Store(true)
 	reason, err := tui.Run(ctx, t)
+	onScreen.interrupt.Store(false)
+	onScreen.terminate.Store(false)
 	if err != nil {
 		return err
 	}
@@ -223,7 +236,9 @@ func foregroundScreen(ctx context.Context, e engine.Engine, o cli.ScreenOptions)
 	t := screenOptions(e, o)
 	t.Foreground = true
 	t.EngineLine = func() string { return fmt.Sprintf("pid %d, this process", os.Getpid()) }
+	onScreen.interrupt.Store(true)
 	reason, err := tui.Run(ctx, t)
+	onScreen.interrupt.Store(false)
 	if reason == tui.TerminalLost {
 		return false, launch.ErrTerminalLost
 	}
