@@ -34,6 +34,7 @@ var ours = map[string]row{
 	"engine/wire":        {[]string{"engine", "engine/", "cluster", "cluster/", "prover", "prover/", "assets"}, "the hall knows every door"},
 	"cluster/":           {[]string{"cluster", "cluster/internal/"}, "a domain that knows its host cannot be tested without it"},
 	"cluster/internal/":  {[]string{"cluster", "cluster/internal/"}, "shared by the rooms of cluster, invisible outside"},
+	"cluster/guard":      {[]string{"cluster"}, "what stands between a key and a slashing is small enough to be read whole"},
 	"prover/":            {[]string{"prover"}, "neighbours under prover never import each other; they meet in engine/wire"},
 	"prover/provertest":  {[]string{"prover", "prover/"}, "test helper: imported by tests only"},
 	"engine/enginetest":  {[]string{"engine", "engine/", "cluster", "prover"}, "test helper: imported by tests only"},
@@ -63,6 +64,8 @@ var onlyIn = []struct {
 	{"github.com/spf13/cobra", []string{"cmd/"}, "only the command line parses flags"},
 	{"github.com/prometheus/", []string{"engine/monitor"}, "numbers for the scrape come from the snapshot, in one place"},
 	{"github.com/attestantio/go-eth2-client", []string{"cluster/internal/beacon", "cluster/dv", "cluster/dv/internal/signdata", "cluster/simnet"}, "the chain's object shapes and their hashes come from one library: the client fetches them, signdata codes them, dv carries them, and the practice chain checks them by its own means"},
+	{"github.com/libp2p/", []string{"cluster/internal/peer"}, "the network between nodes has one door"},
+	{"github.com/multiformats/", []string{"cluster/internal/peer"}, "the network between nodes has one door"},
 	{"net/http", []string{"engine/rpc", "engine/monitor", "cluster/simnet", "cluster/internal/beacon", "cluster/internal/peer", "cluster/dv/internal/keymanager", "cluster/dv/internal/vapi"}, "whoever serves or calls over HTTP is named here, so that every listener is known"},
 }
 
