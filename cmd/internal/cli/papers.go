@@ -51,7 +51,7 @@ func ExitCodesPage() string {
 	for _, e := range exitCodes {
 		fmt.Fprintf(&b, "| %d | %s |\n", e.Code, e.Meaning)
 	}
-	b.WriteString("\n`provost check` has its own, as monitors in the style of Nagios want them:\n\n| Code | Meaning |\n|---|---|\n")
+	b.WriteString("\n`provost check` and `provost doctor` have their own, as monitors in the style of Nagios want them:\n\n| Code | Meaning |\n|---|---|\n")
 	for _, e := range checkCodes {
 		fmt.Fprintf(&b, "| %d | %s |\n", e.Code, e.Meaning)
 	}
