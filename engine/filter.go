@@ -84,7 +84,6 @@ type filterNode struct {
 	col      *Column
 	str      string // lower case
 	num      float64
-	exact    bool // words: quoted, so "all" and "or" have no meaning
 	re       *regexp.Regexp
 	unknown  bool // ?
 	nothing  bool // -

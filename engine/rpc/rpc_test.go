@@ -125,8 +125,7 @@ func TestJournalIsWhole(t *testing.T) {
 	for n := uint64(2501); n <= 2600; n++ {
 		f.publish(nil, entry(n))
 	}
-	got := after
-	for got = 2500; got < 2600; {
+	for got := uint64(2500); got < 2600; {
 		for _, e := range next(t, feed).Entries {
 			if e.N != got+1 {
 				t.Fatalf("entry %d follows %d", e.N, got)

@@ -34,7 +34,6 @@ type act struct {
 	over                        time.Duration // taken back at; 0: not
 	cancelled                   bool
 	why                         string
-	entry                       string // how its end reads in the journal
 }
 
 type target struct {

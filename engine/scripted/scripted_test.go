@@ -446,7 +446,7 @@ func TestOtherActs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s = to(e, c, 53*time.Second, 250*time.Millisecond)
+	to(e, c, 53*time.Second, 250*time.Millisecond)
 	if _, err := order(t, e, engine.ViaCLI, engine.CancelJobs{Jobs: engine.Selector(rec.Jobs[0])}); err != nil {
 		t.Fatal(err)
 	}

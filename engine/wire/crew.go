@@ -79,16 +79,6 @@ func (c *crew) add(m *member) {
 	c.showLocked(m)
 }
 
-// remove forgets a worker that is no more configured.
-func (c *crew) remove(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.members[id] != nil {
-		delete(c.members, id)
-		c.tell(state.RemoveWorker{Key: c.key(id)})
-	}
-}
-
 func (c *crew) update(id string, change func(*member)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -662,7 +663,9 @@ func TestHubAgainstStrangers(t *testing.T) {
 	if e := p.next(prover.ReportGone); !strings.Contains(e.Report.Why, "sends no ping") {
 		t.Errorf("gone: %q", e.Report.Why)
 	}
+	runtime.KeepAlive(c) // a connection that nobody holds is closed by the collector
 	c = p.raw(t, p.helloText(Schema))
+	defer runtime.KeepAlive(c)
 	p.next(prover.ReportHello)
 	if e := p.next(prover.ReportGone); !strings.Contains(e.Report.Why, "nothing was heard") {
 		t.Errorf("gone: %q", e.Report.Why)

@@ -57,7 +57,7 @@ func Parse(text string) (Record, error) {
 func parse(text string) (rec Record, err error) {
 	body, ok := strings.CutPrefix(text, "enr:")
 	if !ok {
-		return rec, errors.New("it must start with enr:")
+		return rec, errors.New(`it must start with "enr:"`)
 	}
 	if len(body) > 2*maxRecordBytes {
 		return rec, fmt.Errorf("%d characters are too many", len(body))
