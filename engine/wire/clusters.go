@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"syscall"
 
 	"app.provost/cluster/create"
 	"app.provost/engine"
@@ -159,9 +160,20 @@ func clusterProblem(a engine.Action, err error) *engine.Problem {
 	case create.KindCancelled:
 		p.Exit = engine.ExitInterrupt
 	}
+	if p.Code == engine.CodeUnexpected && errors.As(err, new(syscall.Errno)) {
+		switch a.(type) {
+		case engine.VerifyCluster:
+			p.Code, p.Exit, p.Remedy = engine.CodeUsage, engine.ExitUsage, "name a cluster, a node directory or a cluster-lock.json that you can read"
+		case engine.CreateCluster:
+			p.Code, p.Exit, p.Remedy = engine.CodeDirUnwritable, engine.ExitNotAllowed, "name another directory with --cluster-dir"
+		}
+	}
 	var e *create.Error
 	if errors.As(err, &e) {
-		p.Cause, p.Remedy = e.Err.Error(), e.Remedy
+		p.Cause = e.Err.Error()
+		if e.Remedy != "" {
+			p.Remedy = e.Remedy
+		}
 		if e.Path != "" && !strings.Contains(p.Cause, e.Path) {
 			p.Cause = e.Path + ": " + p.Cause
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"app.provost/engine"
@@ -188,6 +189,17 @@ func flagError(cmd *cobra.Command, err error) error {
 		return err
 	}
 	remedy := "see " + cmd.CommandPath() + " --help"
+	var wrong *pflag.InvalidValueError
+	if errors.As(err, &wrong) {
+		cause := wrong.Unwrap().Error()
+		if num := (*strconv.NumError)(nil); errors.As(err, &num) {
+			cause = "want a number"
+			if errors.Is(num, strconv.ErrRange) {
+				cause = "the number is out of range"
+			}
+		}
+		return usage(words(cmd), fmt.Sprintf("--%s=%q: %s", wrong.GetFlag().Name, wrong.GetValue(), cause), remedy)
+	}
 	var missing *pflag.NotExistError
 	if errors.As(err, &missing) {
 		var names []string
