@@ -88,7 +88,10 @@ func run() engine.ExitCode {
 		StdinTTY: term.IsTerminal(0), StdoutTTY: term.IsTerminal(1), StderrTTY: term.IsTerminal(2),
 		Env: os.Environ(),
 	}
-	if bi, ok := debug.ReadBuildInfo(); ok && commit == "" {
+	if d.Version.Commit == "none" { // built outside of version control
+		d.Version.Commit, d.Version.Date = "", ""
+	}
+	if bi, ok := debug.ReadBuildInfo(); ok && d.Version.Commit == "" {
 		for _, s := range bi.Settings {
 			switch s.Key {
 			case "vcs.revision":
@@ -156,6 +159,14 @@ func screenOptions(e engine.Engine, o cli.ScreenOptions) tui.Options {
 		t.Theme = "mono"
 	}
 	t.Hold = holdStderr()
+	if home, err := os.UserHomeDir(); err == nil && filepath.IsAbs(home) {
+		t.ExportDir = home
+		state := os.Getenv("XDG_STATE_HOME")
+		if !filepath.IsAbs(state) {
+			state = filepath.Join(home, ".local", "state")
+		}
+		t.KeepDir = filepath.Join(state, "provost", "screens")
+	}
 	return t
 }
 
