@@ -56,6 +56,21 @@ type Duty struct {
 // String is "attester/1234".
 func (d Duty) String() string { return fmt.Sprintf("%s/%d", d.Type, d.Slot) }
 
+// ValidatorIndex numbers the validators of a chain.
+type ValidatorIndex uint64
+
+// Assignment is one validator's part in a duty, as a beacon node told it. Attesters sit in a
+// committee; for proposers only the first three fields count.
+type Assignment struct {
+	PubKey           PubKey
+	Validator        ValidatorIndex
+	Slot             Slot
+	Committee        uint64 // index of the committee in the slot
+	CommitteeLength  uint64
+	CommitteesAtSlot uint64
+	Position         uint64 // the validator's place in its committee
+}
+
 // UnsignedDataSet is what nodes agree on for a duty: per validator the bytes that
 // are to be signed, exactly as they travel.
 type UnsignedDataSet map[PubKey][]byte
