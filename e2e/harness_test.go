@@ -48,13 +48,13 @@ func TestMain(m *testing.M) {
 
 // place is an installation of its own: nothing of the user who runs the tests is touched.
 type place struct {
-	t    *testing.T
+	t    testing.TB
 	dir  string
 	env  []string
 	args []string // global flags that lead every command to this engine
 }
 
-func newPlace(t *testing.T) *place {
+func newPlace(t testing.TB) *place {
 	t.Helper()
 	// Socket paths are short on every system, t.TempDir is not.
 	dir, err := os.MkdirTemp("", "pv")
@@ -138,18 +138,25 @@ func (p *place) must(args ...string) string {
 	return r.out
 }
 
+// digest is that of an act's plan as it is now.
+func (p *place) digest(args ...string) string {
+	p.t.Helper()
+	var plan struct{ Digest string }
+	out := p.must(append(append([]string{"plan"}, args...), "-o", "json")...)
+	if err := json.Unmarshal([]byte(out), &plan); err != nil {
+		p.t.Fatalf("plan %s: %v in %s", strings.Join(args, " "), err, out)
+	}
+	return plan.Digest
+}
+
 // confirmed looks at the plan of an act and carries out that plan, as a script does.
+// A plan that is refused is the result.
 func (p *place) confirmed(args ...string) result {
 	p.t.Helper()
-	r := p.run(append(append([]string{"plan"}, args...), "-o", "json")...)
-	if r.code != 0 {
+	if r := p.run(append([]string{"plan"}, args...)...); r.code != 0 {
 		return r
 	}
-	var plan struct{ Digest string }
-	if err := json.Unmarshal([]byte(r.out), &plan); err != nil {
-		p.t.Fatalf("plan %s: %v in %s", strings.Join(args, " "), err, r.out)
-	}
-	return p.run(append(args, "--confirm", plan.Digest)...)
+	return p.run(append(args, "--confirm", p.digest(args...))...)
 }
 
 // start starts a headless engine and waits until it answers.
@@ -365,7 +372,7 @@ func (p *place) allVerified(limit time.Duration) *engine.Snapshot {
 	return last
 }
 
-func jobRow(t *testing.T, s *engine.Snapshot, id string) engine.JobRow {
+func jobRow(t testing.TB, s *engine.Snapshot, id string) engine.JobRow {
 	t.Helper()
 	for _, j := range s.Jobs.List() {
 		if string(j.ID) == id {
@@ -377,7 +384,7 @@ func jobRow(t *testing.T, s *engine.Snapshot, id string) engine.JobRow {
 }
 
 // waitExit waits for a process that the test started, and gives its exit code.
-func waitExit(t *testing.T, c *exec.Cmd, limit time.Duration) int {
+func waitExit(t testing.TB, c *exec.Cmd, limit time.Duration) int {
 	t.Helper()
 	done := make(chan struct{})
 	go func() { c.Wait(); close(done) }()
@@ -445,7 +452,7 @@ func (p *place) socket() string {
 }
 
 // eventually repeats a check until it passes; the limit is for a broken program, not a measure of a good one.
-func eventually(t *testing.T, limit time.Duration, what string, check func() error) {
+func eventually(t testing.TB, limit time.Duration, what string, check func() error) {
 	t.Helper()
 	deadline := time.Now().Add(limit)
 	for {
@@ -460,7 +467,7 @@ func eventually(t *testing.T, limit time.Duration, what string, check func() err
 	}
 }
 
-func read(t *testing.T, path string) string {
+func read(t testing.TB, path string) string {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"syscall"
@@ -183,14 +182,7 @@ func TestPauseNeedsConsent(t *testing.T) {
 	p := newPlace(t)
 	p.start("--workers", "2")
 	p.workerPIDs()
-	plan := func(args ...string) string {
-		var doc struct{ Digest string }
-		if err := json.Unmarshal([]byte(p.must(append([]string{"plan"}, append(args, "-o", "json")...)...)), &doc); err != nil {
-			t.Fatal(err)
-		}
-		return doc.Digest
-	}
-	both := plan("pause", "worker", "all", "--for", "1h", "--reason", "test")
+	both := p.digest("pause", "worker", "all", "--for", "1h", "--reason", "test")
 	for _, c := range []struct {
 		name string
 		args []string
