@@ -314,7 +314,7 @@ func TestJobsThatCannotBe(t *testing.T) {
 }
 
 // oneLine holds what a command says of its failure to one line that names a remedy.
-func oneLine(t *testing.T, r result) {
+func oneLine(t testing.TB, r result) {
 	t.Helper()
 	said := strings.TrimRight(r.err, "\n")
 	if said == "" || strings.Contains(said, "\n") {

@@ -18,7 +18,7 @@ import (
 
 // console is a command on a pseudo terminal of its own.
 type console struct {
-	t   *testing.T
+	t   testing.TB
 	cmd *exec.Cmd
 	*terminal
 	master, slave *os.File
@@ -55,7 +55,7 @@ func (p *place) console(cols, rows int, args ...string) *console {
 	return c
 }
 
-func settings(t *testing.T, f *os.File) unix.Termios {
+func settings(t testing.TB, f *os.File) unix.Termios {
 	t.Helper()
 	s, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
 	if err != nil {
@@ -127,7 +127,7 @@ func (p *place) enginePID() int {
 }
 
 // stat gives a field of /proc/PID/stat by its number, as in proc(5).
-func stat(t *testing.T, pid, field int) string {
+func stat(t testing.TB, pid, field int) string {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
