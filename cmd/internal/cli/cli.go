@@ -105,8 +105,10 @@ type DemoOptions struct {
 	Headless bool
 	Scripted bool // an engine that follows a script, 2,048 workers, nothing real
 	Workers  int  // 0: the default
-	Screen   ScreenOptions
-	Quiet    bool
+	// Still shows the script at this moment, standing still; nil: it is played.
+	Still  *time.Duration
+	Screen ScreenOptions
+	Quiet  bool
 }
 
 // ScreenOptions of the dashboard.

@@ -210,6 +210,7 @@ func (a *app) downCmd() *cobra.Command {
 
 func (a *app) demoCmd() *cobra.Command {
 	var o DemoOptions
+	var still time.Duration
 	c := &cobra.Command{
 		Use: "demo", Short: "a practice installation on this machine, gone when it ends", Args: cobra.NoArgs,
 		Long: `Real workers make real proofs of small circuits, in a temporary directory. All of it ends with this
@@ -224,6 +225,7 @@ Exit code 6 if something failed; the report is printed all the same.`,
 	fl.BoolVar(&o.JSON, "json", false, "report as one JSON object, as -o json")
 	fl.BoolVar(&o.Scripted, "scripted", false, "an engine that follows a script: nothing is real")
 	fl.IntVar(&o.Workers, "workers", 0, "how many data workers (default: 2)")
+	fl.DurationVar(&still, "still", 0, "with --scripted: show the script at this moment, standing still, for pictures")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		if a.Demo == nil {
 			return notHere()
@@ -235,7 +237,12 @@ Exit code 6 if something failed; the report is printed all the same.`,
 		}
 		o.Headless = !a.terminal() || o.JSON
 		o.Screen, o.Quiet = a.screen(), a.g.quiet
+		if cmd.Flags().Changed("still") {
+			o.Still = &still
+		}
 		switch {
+		case o.Still != nil && (!o.Scripted || still < 0 || still > 24*time.Hour):
+			return usageField("still", fmt.Sprintf("--still=%s", still), "want --scripted with it, and a time from 0s to 24h")
 		case o.For < 0:
 			return usageField("for", fmt.Sprintf("--for=%s", o.For), "want a positive time, as in 60s")
 		case o.Workers < 0 || o.Workers > 64:
