@@ -1,11 +1,9 @@
 package print
 
 import (
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 	"time"
 
 	"app.provost/engine"
@@ -95,40 +93,7 @@ func (r Rows) text(w io.Writer, st Style, cols []*engine.Column) error {
 }
 
 func (r Rows) csv(w io.Writer) error {
-	cols := r.columns(true)
-	out := csv.NewWriter(w)
-	head := make([]string, len(cols))
-	for i, c := range cols {
-		head[i] = c.Key()
-	}
-	out.Write(head)
-	for _, row := range r.Rows {
-		cells := make([]string, len(cols))
-		for i, c := range cols {
-			cells[i] = rawCell(c, c.Value(row, r.Now))
-		}
-		out.Write(cells)
-	}
-	out.Flush()
-	return out.Error()
-}
-
-// rawCell is a number without its unit (the head has it); empty for unknown and none.
-// Texts that a spreadsheet would run as a formula get a quote before them.
-func rawCell(c *engine.Column, v engine.Value) string {
-	switch {
-	case !v.Known || v.None:
-		return ""
-	case c.Unit == engine.UnitTime:
-		return c.Text(v)
-	case c.Unit.Numeric():
-		return strconv.FormatFloat(v.Num, 'f', -1, 64)
-	}
-	s := Clean(v.Str)
-	if s != "" && (s[0] == '=' || s[0] == '+' || s[0] == '-' || s[0] == '@') {
-		s = "'" + s
-	}
-	return s
+	return engine.WriteCSV(w, r.columns(true), r.Rows, r.Now, Clean)
 }
 
 // rowsObject is the JSON of a table.
