@@ -164,8 +164,16 @@ func init() {
 		}},
 		{name: "wizards", usage: "wizards", help: "guided flows, key w", run: func(m *model, _ []string) error { m.openWizards(); return nil }},
 		{name: "refresh", usage: "refresh", help: "a new picture now", run: func(m *model, _ []string) error { m.bridge.kick(); return nil }},
+		{name: "doctor", usage: "doctor", help: "checks, evidence, fix; key D", run: func(m *model, _ []string) error { m.openDoctor(); return nil }},
+		{name: "export", usage: "export", help: "write this view to a file; key e", run: func(m *model, _ []string) error { m.export(); return nil }},
 		{name: "help", usage: "help", help: "keys of this view", run: func(m *model, _ []string) error { m.openHelp(); return nil }},
-		{name: "quit", usage: "quit", help: "leave the screen", run: func(m *model, _ []string) error { m.askLeave(false); return nil }},
+		{name: "quit", usage: "quit [ask]", help: "leave the screen; quit ask: ask before leaving again", args: fixed("ask"), run: func(m *model, rest []string) error {
+			if len(rest) > 0 && rest[0] == "ask" {
+				m.leaveAtOnce = false
+			}
+			m.askLeave(false)
+			return nil
+		}},
 		{name: "down", usage: "down [--workers]", help: "stop the engine; opens the review", act: true, args: fixed("--workers"), run: func(m *model, rest []string) error {
 			if len(rest) > 1 || len(rest) == 1 && rest[0] != "--workers" {
 				return errors.New("down: only --workers may follow")

@@ -247,6 +247,8 @@ func TestScreensInDocs(t *testing.T) {
 	shot("command")
 	s.keys("esc", "q")
 	shot("leave")
+	s.keys("esc", "D")
+	shot("doctor")
 	s.keys("esc").size(36, 5)
 	shot("small")
 

@@ -160,6 +160,8 @@ func (m *model) globalKeys() []page.Binding {
 				m.Copy("name of the engine", m.snap.Engine.Value.Name)
 			}
 		}},
+		page.Binding{Name: "export", Key: page.Keys("e ctrl+s", "export the view to a file", "e", "ctrl+s"), Group: every, Do: func(page.Host) { m.export() }},
+		page.Binding{Name: "doctor", Key: page.Keys("", "doctor: checks, evidence, fix", "D"), Brief: "doctor", Hint: 53, Group: every, Do: func(page.Host) { m.openDoctor() }},
 		page.Binding{Name: "leave", Key: page.Keys("", "leave, the engine "+m.after()+"s", "q"), Brief: "leave (engine " + m.after() + "s)", Group: every, Hint: 99, Do: func(page.Host) { m.askLeave(false) }},
 	)
 }

@@ -82,6 +82,12 @@ type model struct {
 	spawn    func(tea.Cmd) // starts the work of Call; tests run it at once
 	reason   Reason
 	quitting bool
+	touched  bool // a key was pressed
+
+	recalled    bool   // what was kept was asked for
+	keepTo      string // where to keep it; "": nowhere
+	keptRaw     []byte // as it was read, nil for nothing
+	leaveAtOnce bool
 }
 
 type layer struct {
@@ -229,7 +235,7 @@ func (m *model) update(msg tea.Msg) tea.Cmd {
 		m.ticked()
 		return m.tick()
 	case tea.KeyMsg:
-		m.dirty = true
+		m.dirty, m.touched = true, true
 		m.key(msg)
 	case tea.MouseMsg:
 		m.dirty = true
@@ -290,6 +296,7 @@ func (m *model) fed() {
 		}
 	}
 	m.dirty = true
+	m.recall()
 	if stopped {
 		m.reason, m.quitting = EngineStopped, true
 		m.pending = append(m.pending, tea.Quit)

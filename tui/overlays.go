@@ -21,7 +21,12 @@ func center(r widget.Rect, w, h int) widget.Rect {
 type leave struct {
 	m      *model
 	sudden bool
+	never  bool // do not ask again
 }
+
+// keeps tells whether the answer can be remembered. An engine in this process
+// stops with its screen: there it is always asked.
+func (o *leave) keeps() bool { return o.m.keepTo != "" && !o.m.o.Foreground }
 
 func (m *model) askLeave(sudden bool) {
 	for _, l := range m.overlays {
@@ -29,11 +34,18 @@ func (m *model) askLeave(sudden bool) {
 			return
 		}
 	}
+	if m.leaveAtOnce && !sudden && !m.o.Foreground {
+		m.Quit()
+		return
+	}
 	m.Open(&leave{m: m, sudden: sudden})
 }
 
 func (o *leave) Render(b *widget.Buffer, l *page.Look, r widget.Rect) {
-	box := center(r, 64, 9)
+	box := center(r, 64, 11)
+	if !o.keeps() {
+		box = center(r, 64, 9)
+	}
 	b.Clear(box)
 	in := b.Box(box, "Leave the dashboard", "").In(2)
 	line, back, stop := "The engine keeps running", "provost attach", "provost down"
@@ -52,20 +64,35 @@ func (o *leave) Render(b *widget.Buffer, l *page.Look, r widget.Rect) {
 	}
 	b.Text(in.Line(5), "leave (enter)", theme.Key.S())
 	b.Right(in.Line(5), "stay (esc)", theme.Key.S())
+	if o.keeps() {
+		mark := "[ ]"
+		if o.never {
+			mark = "[x]"
+		}
+		b.Text(b.Text(in.Line(7), mark, theme.Key.S()), " do not ask again (space)", theme.Text.S())
+	}
 }
 
 func (o *leave) Key(h page.Host, key, _ string) {
 	switch key {
 	case "enter", "q":
+		o.m.leaveAtOnce = o.m.leaveAtOnce || o.never
 		h.Quit()
+	case " ", "x":
+		o.never = o.keeps() && !o.never
 	case "esc", "n":
 		h.Close()
 	}
 }
 func (o *leave) Paste(page.Host, string) bool { return false }
 func (o *leave) Sync(page.Host)               {}
-func (o *leave) Hint() string                 { return "enter leave  esc stay" }
-func (o *leave) Sudden() bool                 { return o.sudden }
+func (o *leave) Hint() string {
+	if o.keeps() {
+		return "enter leave  esc stay  space do not ask again"
+	}
+	return "enter leave  esc stay"
+}
+func (o *leave) Sudden() bool { return o.sudden }
 
 // help shows the key table of a view; it is made from the bindings.
 type help struct {

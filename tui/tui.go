@@ -70,8 +70,14 @@ type Options struct {
 	EngineLine func() string
 	// Actor is who looks; Via is set to screen.
 	Actor engine.Actor
-	// View is the first view; "": the overview.
+	// View is the first view; "": the last one, or the overview.
 	View page.ID
+	// ExportDir is where a view is written to on request; "": nowhere.
+	ExportDir string
+	// KeepDir keeps, for each engine, the last view, sort and columns, and whether to
+	// ask at leaving; it is made when there is something to keep. "": nothing is kept.
+	// Nothing is kept of a practice engine either.
+	KeepDir string
 
 	// Hold is called with true before the terminal is taken and with false after it was
 	// given back: the place to point file descriptor 2 to a log.
@@ -186,6 +192,9 @@ func Run(ctx context.Context, o Options) (Reason, error) {
 			s.out.Raw(escape.PopTitle)
 		}
 		s.restore.clean()
+		if err := s.model.keep(); err != nil {
+			o.Log.Warn("the look at this engine could not be kept", "error", err)
+		}
 	} else {
 		s.restore.now()
 	}

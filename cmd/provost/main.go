@@ -165,7 +165,7 @@ func screenOptions(e engine.Engine, o cli.ScreenOptions) tui.Options {
 		if !filepath.IsAbs(state) {
 			state = filepath.Join(home, ".local", "state")
 		}
-		t.KeepDir = filepath.Join(state, "provost", "screens")
+		t.KeepDir = filepath.Join(state, "provost", ".screens")
 	}
 	return t
 }

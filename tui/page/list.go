@@ -1,6 +1,7 @@
 package page
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -85,11 +86,12 @@ func (p *list) Sort(column string, reverse bool) error {
 	if err != nil {
 		return err
 	}
-	p.tab.SortBy, p.tab.Reverse = keys[0].Column.Name, reverse != keys[0].Reverse
+	p.tab.SortBy, p.tab.Reverse = keys[0].Column.Name, reverse != keys[0].Reverse // ParseSort knows -column
 	p.tab.Changed()
 	return nil
 }
 
+func (p *list) Sorted() (string, bool)        { return p.tab.SortBy, p.tab.Reverse }
 func (p *list) Hide(column string, hide bool) { p.tab.Hide(column, hide) }
 func (p *list) Hidden(column string) bool     { return p.tab.Hidden(column) }
 func (p *list) Move(rows int, now time.Time)  { p.tab.Move(rows, now) }
@@ -260,3 +262,11 @@ func fact(b *widget.Buffer, r widget.Rect, name string) widget.Rect {
 
 // Current is the row under the cursor, nil when there is none.
 func (p *list) Current() engine.Row { return p.tab.Current() }
+
+// Export writes the shown rows and columns as CSV.
+func (p *list) Export(l *Look, w *bytes.Buffer) (kind string, rows int) {
+	cols, shown := p.tab.Showing()
+	// A buffer takes everything.
+	_ = engine.WriteCSV(w, cols, shown, l.Now, visible)
+	return "csv", len(shown)
+}

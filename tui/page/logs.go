@@ -1,6 +1,7 @@
 package page
 
 import (
+	"bytes"
 	"fmt"
 	"regexp"
 	"slices"
@@ -18,7 +19,8 @@ import (
 type logs struct {
 	sources []string
 	level   engine.Level
-	version int // of the query; the screen opens the stream again when it moves
+	since   *time.Time // only lines since then; nil: the newest 2,000
+	version int        // of the query; the screen opens the stream again when it moves
 
 	lines   []engine.LogLine // oldest first, at most maxLines
 	dropped int              // lines that were lost before they came here
@@ -76,6 +78,19 @@ func newLogs() *logs {
 			p.restart()
 			h.Resort()
 		}},
+		{Name: "log.since", Key: Keys("", "since when", "T"), Brief: "since", Hint: 46, Group: GroupView, Do: func(h Host) {
+			a := &ask{label: "since", hint: "10m  11:04  2026-03-02T11:04:00Z  empty for the newest   enter show  esc as before", take: func(h Host, answer string) error {
+				at, err := moment(answer, h.Look().Now)
+				if err != nil {
+					return err
+				}
+				p.since = at
+				p.restart()
+				h.Resort()
+				return nil
+			}}
+			h.Open(a)
+		}},
 		{Name: "log.all", Key: Keys("", "all sources", "s"), Group: GroupView, Do: func(h Host) { p.Sources(nil); h.Resort() }},
 		{Name: "log.down", Key: Keys("j k ↓ ↑", "line", "j", "down"), Group: GroupMove, Do: move(fixed(1))},
 		{Name: "log.up", Key: Keys("", "", "k", "up"), Do: move(fixed(-1))},
@@ -100,6 +115,32 @@ func newLogs() *logs {
 	return p
 }
 
+// moment reads when: a length of time ago, a time of today in UTC (of yesterday
+// when it is still to come), a date with time; "" is none.
+func moment(s string, now time.Time) (*time.Time, error) {
+	s, now = strings.TrimSpace(s), now.UTC()
+	if s == "" {
+		return nil, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil && d > 0 {
+		t := now.Add(-d)
+		return &t, nil
+	}
+	for _, layout := range [...]string{"15:04", "15:04:05"} {
+		if t, err := time.Parse(layout, strings.TrimSuffix(s, "Z")); err == nil {
+			t = time.Date(now.Year(), now.Month(), now.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC)
+			if t.After(now) {
+				t = t.AddDate(0, 0, -1)
+			}
+			return &t, nil
+		}
+	}
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return &t, nil
+	}
+	return nil, fmt.Errorf("since: %q is no time, as in 10m, 11:04 or 2026-03-02T11:04:00Z", s)
+}
+
 func (p *logs) ID() ID              { return Logs }
 func (p *logs) Bindings() []Binding { return p.binds }
 func (p *logs) Legend() []string {
@@ -115,7 +156,11 @@ func (p *logs) noSearch(*Look) string {
 
 // Query is what the screen streams for this view; the number moves when it changed.
 func (p *logs) Query() (engine.LogQuery, int) {
-	return engine.LogQuery{Sources: p.sources, Level: p.level, Follow: true, Tail: 2000}, p.version
+	q := engine.LogQuery{Sources: p.sources, Level: p.level, Since: p.since, Follow: true, Tail: 2000}
+	if p.since != nil {
+		q.Tail = maxLines
+	}
+	return q, p.version
 }
 
 // Sources chooses sources; none means all.
@@ -176,11 +221,14 @@ func (p *logs) SetFilter(expr string) error {
 	return nil
 }
 
-// Back ends the search, then shows all sources.
+// Back ends the search, then the limit in time, then shows all sources.
 func (p *logs) Back() bool {
 	switch {
 	case p.expr != "":
 		_ = p.SetFilter("") // an empty search is never wrong
+	case p.since != nil:
+		p.since = nil
+		p.restart()
 	case len(p.sources) > 0:
 		p.Sources(nil)
 	default:
@@ -312,7 +360,11 @@ func (p *logs) Render(b *widget.Buffer, l *Look, r widget.Rect) {
 	if p.follow {
 		follow = "on"
 	}
-	side := fmt.Sprintf("follow %s   level %s   %s", follow, level, count(len(p.lines), "line"))
+	since := ""
+	if p.since != nil {
+		since = "since " + Clock(*p.since, p.now) + "Z   "
+	}
+	side := fmt.Sprintf("%sfollow %s   level %s   %s", since, follow, level, count(len(p.lines), "line"))
 	if w := widget.Width(side); w+2 < rest.W {
 		b.Right(head, side, theme.Hint.S())
 	}
@@ -458,4 +510,17 @@ func (p *logs) drawWrapped(b *widget.Buffer, r widget.Rect) {
 	for y := 0; y < len(lines) && y < r.H; y++ {
 		b.Text(r.Line(y).Skip(1), lines[y].text, lines[y].role.S())
 	}
+}
+
+// Export writes the listed lines, folded ones unfolded, as text.
+func (p *logs) Export(_ *Look, w *bytes.Buffer) (kind string, rows int) {
+	for i := range p.lines {
+		if p.only && p.re != nil && !p.re.MatchString(p.text(&p.lines[i])) {
+			continue
+		}
+		w.WriteString(visible(p.text(&p.lines[i])))
+		w.WriteByte('\n')
+		rows++
+	}
+	return "txt", rows
 }

@@ -24,9 +24,13 @@
 package page
 
 import (
+	"bytes"
 	"context"
+	"fmt"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/charmbracelet/bubbles/key"
 
@@ -220,10 +224,37 @@ type Table interface {
 	Filterer
 	ColumnNames() []string
 	Sort(column string, reverse bool) error
+	// Sorted is what Sort was last given, or the usual order.
+	Sorted() (column string, reverse bool)
 	Hide(column string, hide bool)
 	Hidden(column string) bool
 	Move(rows int, now time.Time)
 	PageRows() int
+}
+
+// Exporter is a Page that can be written to a file as it is: its rows or lines
+// with filter, order and columns.
+type Exporter interface {
+	// Export writes to w and names the kind of file ("csv", "txt") and how many rows
+	// there are. Text that would act on a terminal or in a spreadsheet is made harmless.
+	Export(l *Look, w *bytes.Buffer) (kind string, rows int)
+}
+
+// visible makes characters visible that would act on a terminal.
+func visible(s string) string {
+	bad := func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == utf8.RuneError }
+	if strings.IndexFunc(s, bad) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if bad(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
 
 // Overlay is a dialog on top of the views.

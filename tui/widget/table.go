@@ -686,6 +686,28 @@ func (t *Table) Names() []string {
 	return out
 }
 
+// Showing gives the columns that are shown, those out of sight at the right too,
+// and the rows that the filter leaves, in their order.
+func (t *Table) Showing() ([]*engine.Column, []engine.Row) {
+	laid := map[int]bool{}
+	for _, p := range t.lay {
+		laid[p.col] = true
+	}
+	var cols []*engine.Column
+	for i := range t.Columns {
+		if c := &t.Columns[i]; laid[i] || !c.Extra && !t.hidden[c.Name] {
+			cols = append(cols, c.Column)
+		}
+	}
+	var rows []engine.Row
+	if t.snap != nil {
+		for _, i := range t.shown {
+			rows = append(rows, t.row(i))
+		}
+	}
+	return cols, rows
+}
+
 // Cut is how many columns did not fit at the last Render.
 func (t *Table) Cut() int { return t.cut }
 
