@@ -84,7 +84,8 @@ func (c *Client) stream(ctx context.Context, e *endpoint) error {
 	defer cancel(nil)
 	patience := max(streamDue*ch.Clock.SlotDuration, time.Second)
 	// A stream whose peer is gone says nothing for ever: silence ends it.
-	watchdog := time.AfterFunc(patience, func() { cancel(fmt.Errorf("no event for %v", patience)) })
+	// Before genesis there is nothing to tell.
+	watchdog := time.AfterFunc(max(time.Until(ch.Genesis.Time), 0)+patience, func() { cancel(fmt.Errorf("no event for %v", patience)) })
 	defer watchdog.Stop()
 
 	req, err := c.newRequest(ctx, e, request{method: http.MethodGet, path: "/eth/v1/events", query: url.Values{"topics": {"head,block,chain_reorg"}}})

@@ -66,7 +66,7 @@ var onlyIn = []struct {
 	{"github.com/attestantio/go-eth2-client", []string{"cluster/internal/beacon", "cluster/dv", "cluster/dv/internal/signdata", "cluster/simnet"}, "the chain's object shapes and their hashes come from one library: the client fetches them, signdata codes them, dv carries them, and the practice chain checks them by its own means"},
 	{"github.com/libp2p/", []string{"cluster/internal/peer"}, "the network between nodes has one door"},
 	{"github.com/multiformats/", []string{"cluster/internal/peer"}, "the network between nodes has one door"},
-	{"net/http", []string{"engine/rpc", "engine/monitor", "cluster/simnet", "cluster/internal/beacon", "cluster/internal/peer", "cluster/dv/internal/keymanager", "cluster/dv/internal/vapi"}, "whoever serves or calls over HTTP is named here, so that every listener is known"},
+	{"net/http", []string{"engine/rpc", "engine/monitor", "cluster/simnet", "cluster/clustertest", "cluster/internal/beacon", "cluster/internal/peer", "cluster/dv/internal/keymanager", "cluster/dv/internal/vapi"}, "whoever serves or calls over HTTP is named here, so that every listener is known"},
 }
 
 type pkg struct {
