@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"app.provost/cluster/create"
@@ -222,8 +223,12 @@ func (e *Engine) judgeNode(row engine.NodeRow, rep create.Report) {
 		raise(engine.FindNodeBroken, engine.Fact{Name: "why", Value: row.Problem})
 		return
 	}
-	if len(rep.Findings) > 0 {
-		raise(engine.FindNodeLoose, engine.Fact{Name: "file", Value: rep.Findings[0].File}, engine.Fact{Name: "why", Value: rep.Findings[0].Problem})
+	for _, f := range rep.Findings { // of other kinds are weak keystores, which are meant so
+		if !strings.Contains(f.ID, "modes") {
+			continue
+		}
+		raise(engine.FindNodeLoose, engine.Fact{Name: "file", Value: f.File}, engine.Fact{Name: "why", Value: f.Problem})
+		break
 	}
 	raise(engine.FindNodeNotSigning)
 }
