@@ -27,7 +27,7 @@ const (
 )
 
 // SectionNames lists all sections in the order of Snapshot.
-var SectionNames = []SectionName{SecEngine, SecVerdict, SecMachines, SecWorkers, SecGPUs, SecJobs, SecNodes, SecActs, SecAlerts, SecSources, SecTrends}
+var SectionNames = []SectionName{SecEngine, SecVerdict, SecMachines, SecWorkers, SecGPUs, SecJobs, SecNodes, SecClusters, SecDuties, SecValidators, SecPeers, SecBeacons, SecActs, SecAlerts, SecSources, SecTrends}
 
 // Section is one part of the snapshot. It never changes after publication.
 // Version grows by at least one with every change and is never reused, also not
@@ -56,20 +56,25 @@ type One[T any] struct {
 // Snapshot is everything a face can show, at one moment. A nil section means
 // that its part is not configured in this engine; an empty one that there are none.
 type Snapshot struct {
-	Schema   string               `json:"schema"`
-	Gen      uint64               `json:"gen"` // grows with every publication of this engine run
-	At       time.Time            `json:"at"`
-	Engine   *One[Info]           `json:"engine"`
-	Verdict  *One[Verdict]        `json:"verdict"`
-	Machines *Section[MachineRow] `json:"machines"`
-	Workers  *Section[WorkerRow]  `json:"workers"`
-	GPUs     *Section[GPURow]     `json:"gpus"`
-	Jobs     *Jobs                `json:"jobs"`
-	Nodes    *Section[NodeRow]    `json:"nodes"`
-	Acts     *Section[ActRow]     `json:"acts"`
-	Alerts   *Section[Finding]    `json:"alerts"`
-	Sources  *Section[SourceRow]  `json:"sources"`
-	Trends   *Section[Trend]      `json:"trends"`
+	Schema     string                 `json:"schema"`
+	Gen        uint64                 `json:"gen"` // grows with every publication of this engine run
+	At         time.Time              `json:"at"`
+	Engine     *One[Info]             `json:"engine"`
+	Verdict    *One[Verdict]          `json:"verdict"`
+	Machines   *Section[MachineRow]   `json:"machines"`
+	Workers    *Section[WorkerRow]    `json:"workers"`
+	GPUs       *Section[GPURow]       `json:"gpus"`
+	Jobs       *Jobs                  `json:"jobs"`
+	Nodes      *Section[NodeRow]      `json:"nodes"`
+	Clusters   *Section[ClusterRow]   `json:"clusters"`
+	Duties     *Section[DutyRow]      `json:"duties"`
+	Validators *Section[ValidatorRow] `json:"validators"`
+	Peers      *Section[PeerRow]      `json:"peers"`
+	Beacons    *Section[BeaconRow]    `json:"beacons"`
+	Acts       *Section[ActRow]       `json:"acts"`
+	Alerts     *Section[Finding]      `json:"alerts"`
+	Sources    *Section[SourceRow]    `json:"sources"`
+	Trends     *Section[Trend]        `json:"trends"`
 }
 
 // Version is the version of one section, 0 when it is nil.
@@ -95,6 +100,16 @@ func (s *Snapshot) Version(n SectionName) uint64 {
 		return s.Jobs.Version
 	case SecNodes:
 		return sectionVersion(s.Nodes)
+	case SecClusters:
+		return sectionVersion(s.Clusters)
+	case SecDuties:
+		return sectionVersion(s.Duties)
+	case SecValidators:
+		return sectionVersion(s.Validators)
+	case SecPeers:
+		return sectionVersion(s.Peers)
+	case SecBeacons:
+		return sectionVersion(s.Beacons)
 	case SecActs:
 		return sectionVersion(s.Acts)
 	case SecAlerts:

@@ -38,6 +38,11 @@ var sections = []section{
 	field(engine.SecGPUs, func(s *engine.Snapshot) **engine.Section[engine.GPURow] { return &s.GPUs }),
 	field(engine.SecJobs, func(s *engine.Snapshot) **engine.Jobs { return &s.Jobs }),
 	field(engine.SecNodes, func(s *engine.Snapshot) **engine.Section[engine.NodeRow] { return &s.Nodes }),
+	field(engine.SecClusters, func(s *engine.Snapshot) **engine.Section[engine.ClusterRow] { return &s.Clusters }),
+	field(engine.SecDuties, func(s *engine.Snapshot) **engine.Section[engine.DutyRow] { return &s.Duties }),
+	field(engine.SecValidators, func(s *engine.Snapshot) **engine.Section[engine.ValidatorRow] { return &s.Validators }),
+	field(engine.SecPeers, func(s *engine.Snapshot) **engine.Section[engine.PeerRow] { return &s.Peers }),
+	field(engine.SecBeacons, func(s *engine.Snapshot) **engine.Section[engine.BeaconRow] { return &s.Beacons }),
 	field(engine.SecActs, func(s *engine.Snapshot) **engine.Section[engine.ActRow] { return &s.Acts }),
 	field(engine.SecAlerts, func(s *engine.Snapshot) **engine.Section[engine.Finding] { return &s.Alerts }),
 	field(engine.SecSources, func(s *engine.Snapshot) **engine.Section[engine.SourceRow] { return &s.Sources }),
@@ -48,7 +53,7 @@ var sections = []section{
 // bytes of each are kept and serve every viewer. Safe for concurrent use: viewers
 // that want the same section at once wait for one encoding.
 type encoder struct {
-	slots [16]struct {
+	slots [32]struct {
 		sync.Mutex
 		of   any // the section that data is the JSON of
 		data []byte

@@ -24,6 +24,7 @@ type model struct {
 	gpus     table[engine.GPURow]
 	jobs     jobs
 	nodes    table[engine.NodeRow]
+	dv       dvTables
 	acts     table[engine.ActRow]
 	alerts   alerts
 	sources  table[engine.SourceRow]
@@ -55,6 +56,7 @@ func newModel(o Options) (*model, error) {
 	for _, p := range o.Parts {
 		m.on[p] = true
 	}
+	m.dv.init()
 	m.engine.set(o.Info)
 	m.jobs.init()
 	m.trends.init()
@@ -71,7 +73,7 @@ func (m *model) changed() bool { return m.entriesNew || m.sectionsChanged() }
 
 func (m *model) sectionsChanged() bool {
 	return m.engine.dirty || m.verdict.dirty || m.machines.dirty || m.workers.dirty || m.gpus.dirty || m.jobs.dirty ||
-		m.nodes.dirty || m.acts.dirty || m.alerts.dirty || m.sources.dirty || m.trends.dirty
+		m.nodes.dirty || m.dv.dirty() || m.acts.dirty || m.alerts.dirty || m.sources.dirty || m.trends.dirty
 }
 
 // tick moves what changes by time alone.
@@ -110,8 +112,12 @@ func (m *model) publish(now time.Time) *engine.Snapshot {
 	if m.on[engine.SecNodes] {
 		s.Nodes = m.nodes.publish(m, now)
 	}
+	if m.on[engine.SecClusters] {
+		m.dv.publish(m, now, s)
+	}
 	// What belongs to parts that are off shall not wake the loop again.
 	m.machines.dirty, m.workers.dirty, m.gpus.dirty, m.jobs.dirty, m.nodes.dirty = false, false, false, false, false
+	m.dv.clean()
 	return s
 }
 

@@ -56,7 +56,8 @@ type Options struct {
 	// ShowAfter is how long a finding must be open before it is shown; nil: at once.
 	ShowAfter func(engine.Code) time.Duration
 	Marks     Marks // nil: acknowledgements end with the process
-	// Parts are the configured ones of machines, workers, gpus, jobs and nodes: the
+	// Parts are the configured ones of machines, workers, gpus, jobs, nodes and clusters
+	// (which stands for duties, validators, peers and beacon nodes too): the
 	// others stay nil in snapshots, and facts for them are ignored.
 	Parts []engine.SectionName
 	// TailEntries (default 4,096) is how many of the newest journal entries are kept in
@@ -101,7 +102,7 @@ func New(o Options) (*State, error) {
 		o.TailEntries = 4096
 	}
 	for _, p := range o.Parts {
-		if !slices.Contains([]engine.SectionName{engine.SecMachines, engine.SecWorkers, engine.SecGPUs, engine.SecJobs, engine.SecNodes}, p) {
+		if !slices.Contains([]engine.SectionName{engine.SecMachines, engine.SecWorkers, engine.SecGPUs, engine.SecJobs, engine.SecNodes, engine.SecClusters}, p) {
 			return nil, fmt.Errorf("make state: %q is not a part that can be configured", p)
 		}
 	}
