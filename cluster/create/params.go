@@ -13,6 +13,9 @@ import (
 // MinNodes is the smallest cluster that bears the loss of a node.
 const MinNodes = 3
 
+// minGasLimit is the least gas limit of a block (yellow paper, 4.4.4).
+const minGasLimit = 5000
+
 // Params say which cluster to make. Defaults gives the usual values.
 type Params struct {
 	Name                  string   // cosmetic, may be empty, at most 256 bytes
@@ -138,8 +141,8 @@ func (p Params) resolve() (resolved, []Problem) {
 	}
 
 	r.resolveAmounts(bad)
-	if p.TargetGasLimit == 0 {
-		bad("target-gas-limit", "leave it out for 60000000", "a gas limit of 0 would mean empty blocks")
+	if p.TargetGasLimit < minGasLimit {
+		bad("target-gas-limit", "leave it out for 60000000", "a gas limit of %d is below %d, the least that a block can have", p.TargetGasLimit, minGasLimit)
 	}
 	if p.ConsensusProtocol != "" && p.ConsensusProtocol != "qbft" {
 		bad("consensus-protocol", "leave it out, or choose qbft", "there is no consensus protocol %.40q", p.ConsensusProtocol)

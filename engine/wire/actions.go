@@ -108,7 +108,9 @@ func workerIDs(targets []string) []prover.WorkerID {
 }
 
 // choose sorts the selected workers into targets and those left out, with the reason.
-func choose(a act.Ask, sel engine.Selector, leave func(*engine.WorkerRow) string) (engine.Plan, error) {
+// Whether a worker is paused is asked of the queue: a snapshot may be a moment
+// behind the act before this one.
+func (e *Engine) choose(ctx context.Context, a act.Ask, sel engine.Selector, leave func(row *engine.WorkerRow, paused bool) string) (engine.Plan, error) {
 	doing := a.Action.Doing()
 	if a.Snapshot.Workers == nil {
 		return engine.Plan{}, engine.Problem{Code: engine.CodeNotConfigured, Exit: engine.ExitRefused, Doing: doing, Cause: "this engine has no data workers", Remedy: "start it with --workers"}.Because(nil)
@@ -117,9 +119,17 @@ func choose(a act.Ask, sel engine.Selector, leave func(*engine.WorkerRow) string
 	if err != nil {
 		return engine.Plan{}, withDoing(doing, err)
 	}
+	now, err := e.queue.Snapshot(ctx)
+	if err != nil {
+		return engine.Plan{}, queueProblem(doing, err)
+	}
+	paused := map[prover.WorkerID]bool{}
+	for _, v := range now.Workers {
+		paused[v.ID] = v.Pause != nil
+	}
 	var p engine.Plan
 	for _, r := range rows {
-		if why := leave(r); why != "" {
+		if why := leave(r, paused[r.ID]); why != "" {
 			p.LeftOut = append(p.LeftOut, engine.LeftOut{Target: workerTarget(r.ID), Why: why})
 		} else {
 			p.Targets = append(p.Targets, workerTarget(r.ID))
@@ -137,7 +147,7 @@ func choose(a act.Ask, sel engine.Selector, leave func(*engine.WorkerRow) string
 
 // planPause: the plan names the workers, not how busy they are: it stays the same
 // while readings move.
-func (e *Engine) planPause(_ context.Context, a act.Ask) (engine.Plan, error) {
+func (e *Engine) planPause(ctx context.Context, a act.Ask) (engine.Plan, error) {
 	c := a.Action.(engine.PauseWorkers)
 	length := time.Duration(c.For)
 	switch {
@@ -148,8 +158,8 @@ func (e *Engine) planPause(_ context.Context, a act.Ask) (engine.Plan, error) {
 	case len(c.Reason) > 256:
 		return engine.Plan{}, usage(c.Doing(), "reason", "the reason is longer than 256 bytes", "shorten it")
 	}
-	p, err := choose(a, c.Workers, func(r *engine.WorkerRow) string {
-		if r.Desired == engine.WishPaused {
+	p, err := e.choose(ctx, a, c.Workers, func(_ *engine.WorkerRow, paused bool) string {
+		if paused {
 			return "it is paused already; resume it first"
 		}
 		return ""
@@ -321,10 +331,10 @@ func (e *Engine) cancelPause(ctx context.Context, a *act.Act) error {
 	return nil
 }
 
-func (e *Engine) planResume(_ context.Context, a act.Ask) (engine.Plan, error) {
+func (e *Engine) planResume(ctx context.Context, a act.Ask) (engine.Plan, error) {
 	c := a.Action.(engine.ResumeWorkers)
-	p, err := choose(a, c.Workers, func(r *engine.WorkerRow) string {
-		if r.Desired == engine.WishRun {
+	p, err := e.choose(ctx, a, c.Workers, func(r *engine.WorkerRow, paused bool) string {
+		if !paused && r.Desired != engine.WishHeld {
 			return "it is not paused"
 		}
 		return ""
@@ -354,10 +364,10 @@ func (e *Engine) runResume(ctx context.Context, a *act.Act) error {
 	return nil
 }
 
-func (e *Engine) planRestart(_ context.Context, a act.Ask) (engine.Plan, error) {
+func (e *Engine) planRestart(ctx context.Context, a act.Ask) (engine.Plan, error) {
 	c := a.Action.(engine.RestartWorkers)
-	p, err := choose(a, c.Workers, func(r *engine.WorkerRow) string {
-		if r.Desired == engine.WishPaused {
+	p, err := e.choose(ctx, a, c.Workers, func(_ *engine.WorkerRow, paused bool) string {
+		if paused {
 			return "it is paused; resume it first"
 		}
 		return ""
