@@ -402,7 +402,7 @@ func (e *Error) describe(body []byte) {
 		} `json:"failures"`
 	}
 	if json.Unmarshal(body, &m) != nil {
-		m.Message = string(body[:min(len(body), 200)])
+		m.Message, m.Failures = string(body[:min(len(body), 200)]), nil
 	}
 	if text := printable(m.Message, 200); text != "" {
 		e.cause = fmt.Errorf("the node says %q", text)
