@@ -46,8 +46,9 @@ type Options struct {
 	Threshold  cluster.Threshold
 	// Root is what a partial of the duty signs, domain included.
 	Root func(cluster.Duty, cluster.PubKey, cluster.ParSignedData) (cluster.Root, error)
-	// Insert puts the group's signature in the place of the partial one. Nil leaves the data alone.
-	Insert  func(duty cluster.Duty, data []byte, sig cluster.Signature) ([]byte, error)
+	// Insert makes the group's object of the nodes' ones, which differ in their signature and at most
+	// in what the root doesn't cover. Nil takes the first as it is.
+	Insert  func(duty cluster.Duty, partials []cluster.ParSignedData, sig cluster.Signature) ([]byte, error)
 	Workers int // 0: as many as cores
 }
 
@@ -262,7 +263,7 @@ func (c *Combiner) Combine(ctx context.Context, duty cluster.Duty, ready map[clu
 		}
 		s := cluster.SignedData{Data: ready[it.key][0].Data, Signature: it.sig.Signature()}
 		if c.o.Insert != nil {
-			if s.Data, err = c.o.Insert(duty, s.Data, s.Signature); err != nil {
+			if s.Data, err = c.o.Insert(duty, ready[it.key], s.Signature); err != nil {
 				errs = append(errs, &PartialError{Duty: duty, Validator: it.key, Err: err})
 				continue
 			}

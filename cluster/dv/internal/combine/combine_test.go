@@ -196,8 +196,8 @@ func TestCombineLeavesOutWrongResults(t *testing.T) {
 
 func TestInsertAndDrop(t *testing.T) {
 	p := newPractice(t, 1, 4, 2, 1)
-	p.combiner.o.Insert = func(d cluster.Duty, data []byte, sig cluster.Signature) ([]byte, error) {
-		return append(append([]byte(nil), data...), sig[0]), nil
+	p.combiner.o.Insert = func(_ cluster.Duty, partials []cluster.ParSignedData, sig cluster.Signature) ([]byte, error) {
+		return append(append([]byte(nil), partials[0].Data...), sig[0]), nil
 	}
 	sets := []cluster.ParSignedDataSet{p.signed(t, 1, same), p.signed(t, 2, same)}
 	for _, s := range sets {

@@ -158,6 +158,23 @@ func (s *Store) Shares(duty cluster.Duty) map[cluster.PubKey][]cluster.ShareInde
 	return out
 }
 
+// Split lists the validators for whom shares signed several roots.
+func (s *Store) Split(duty cluster.Duty) []cluster.PubKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []cluster.PubKey
+	for key, e := range s.duties[duty] {
+		roots := map[cluster.Root]bool{}
+		for _, h := range e.byShare {
+			roots[h.root] = true
+		}
+		if len(roots) > 1 {
+			out = append(out, key)
+		}
+	}
+	return out
+}
+
 // Drop forgets a duty.
 func (s *Store) Drop(duty cluster.Duty) {
 	s.mu.Lock()

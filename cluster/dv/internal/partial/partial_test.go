@@ -88,6 +88,18 @@ func TestOthersGoOn(t *testing.T) {
 	}
 }
 
+func TestSplit(t *testing.T) {
+	s := newStore(t, 3)
+	for _, set := range []cluster.ParSignedDataSet{{one: par(1, 9, 1), two: par(1, 9, 1)}, {one: par(2, 9, 2), two: par(2, 8, 2)}} {
+		if _, err := s.Add(duty, set); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := s.Split(duty); len(got) != 1 || got[0] != two {
+		t.Errorf("split %v", got)
+	}
+}
+
 func TestDrop(t *testing.T) {
 	s := newStore(t, 2)
 	for _, share := range []cluster.ShareIndex{1, 2} {
