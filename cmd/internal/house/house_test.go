@@ -44,6 +44,8 @@ var ours = map[string]row{
 	"cmd/":               {[]string{"cmd/", "tui", "tui/background", "engine", "engine/wire", "engine/rpc", "engine/config", "engine/scripted", "cluster", "prover", "assets"}, "commands take the waist, the hall, the dialler and the configuration"},
 	"cmd/internal/cli":   {[]string{"cmd/internal/", "engine", "engine/config", "cluster", "prover", "assets"}, "the command tree gets what runs handed to it, so that it can be tested without"},
 	"cmd/internal/print": {[]string{"engine", "cluster", "prover"}, "printers turn values into text and nothing else"},
+
+	"cluster/dv/internal/agree": {[]string{"cluster", "cluster/internal/", "cluster/dv/internal/qbft"}, "agreement is the algorithm with wire and time around it; the algorithm alone knows neither"},
 }
 
 // onlyIn says which rooms may import a library: a library is a neighbour too;
@@ -64,6 +66,7 @@ var onlyIn = []struct {
 	{"github.com/spf13/cobra", []string{"cmd/"}, "only the command line parses flags"},
 	{"github.com/prometheus/", []string{"engine/monitor"}, "numbers for the scrape come from the snapshot, in one place"},
 	{"github.com/attestantio/go-eth2-client", []string{"cluster/internal/beacon", "cluster/dv", "cluster/dv/internal/signdata", "cluster/simnet"}, "the chain's object shapes and their hashes come from one library: the client fetches them, signdata codes them, dv carries them, and the practice chain checks them by its own means"},
+	{"google.golang.org/protobuf", []string{"cluster/internal/wirepb", "cluster/internal/peer", "cluster/dv/internal/agree"}, "the encoding of messages has one door; agreement passes values on in it, and the network writes its own small answers"},
 	{"github.com/libp2p/", []string{"cluster/internal/peer"}, "the network between nodes has one door"},
 	{"github.com/multiformats/", []string{"cluster/internal/peer"}, "the network between nodes has one door"},
 	{"net/http", []string{"engine/rpc", "engine/monitor", "cluster/simnet", "cluster/clustertest", "cluster/internal/beacon", "cluster/internal/peer", "cluster/dv/internal/keymanager", "cluster/dv/internal/vapi"}, "whoever serves or calls over HTTP is named here, so that every listener is known"},

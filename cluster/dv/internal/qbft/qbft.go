@@ -81,6 +81,9 @@ type Config[V comparable] struct {
 	Nodes, Self int
 	// Leader is the node that leads a round.
 	Leader func(round int64) int
+	// Vote tells whether this node will vote for a leader's value. One that it refuses can still be
+	// decided by the others, and the rounds go on as for them.
+	Vote func(value V) bool
 	// Send signs an own message and sends it to all peers, not to oneself. What it returns becomes
 	// the message's Wire. It must not block.
 	Send func(m Msg[V]) any
@@ -99,7 +102,7 @@ type Instance[V comparable] struct {
 	preparedRound int64
 	preparedValue V
 	preparedBy    []Msg[V]
-	votedIn       int64 // the last round in which we sent PREPARE; so an equivocating leader gets one
+	votedIn       int64 // the last round in which we voted on a proposal; so an equivocating leader gets one PREPARE
 	committedIn   int64 // … COMMIT
 	ledIn         int64 // … PRE_PREPARE, or were ready to
 	waiting       []Msg[V]
@@ -254,7 +257,9 @@ func (i *Instance[V]) handle(m Msg[V]) bool {
 		i.changeRound(m.Round)
 		i.votedIn = m.Round
 		i.c.Arm(i.round)
-		i.send(Msg[V]{Type: Prepare, Value: m.Value})
+		if i.c.Vote(m.Value) {
+			i.send(Msg[V]{Type: Prepare, Value: m.Value})
+		}
 	}
 	return true
 }

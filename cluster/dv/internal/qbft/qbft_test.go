@@ -74,6 +74,7 @@ type box struct {
 	sent    []Msg[string]
 	armed   []int64
 	decided []string
+	refuse  string
 }
 
 // node makes an instance of n nodes in which round r is led by node r mod n.
@@ -82,6 +83,7 @@ func node(n, self int) *box {
 	b.Instance = New(Config[string]{
 		Nodes: n, Self: self,
 		Leader: func(r int64) int { return int(r) % n },
+		Vote:   func(v string) bool { return v != b.refuse },
 		Send:   func(m Msg[string]) any { b.sent = append(b.sent, m); return len(b.sent) },
 		Arm:    func(r int64) { b.armed = append(b.armed, r) },
 		Decide: func(v string, _ []Msg[string]) { b.decided = append(b.decided, v) },
@@ -192,6 +194,27 @@ func TestEquivocatingLeaderGetsOnePrepare(t *testing.T) {
 		}
 	}
 	b.want(t, Prepare, Prepare)
+}
+
+func TestRefusedValueIsDecidedByOthers(t *testing.T) {
+	b := node(4, 0)
+	b.refuse = "bad"
+	b.Start()
+	b.Receive(vote1(PrePrepare, 1, 1, "bad"))
+	b.Receive(vote1(PrePrepare, 1, 1, "good")) // one proposal a round, refused or not
+	b.want(t)
+	if !slices.Equal(b.armed, []int64{1, 1}) {
+		t.Errorf("armed %v: the round must last as long as for the others", b.armed)
+	}
+	for s := 1; s < 4; s++ {
+		b.Receive(vote1(Prepare, s, 1, "bad"))
+	}
+	b.want(t, Commit)
+	b.Receive(vote1(Commit, 1, 1, "bad"))
+	b.Receive(vote1(Commit, 2, 1, "bad"))
+	if !b.Done() {
+		t.Error("not decided")
+	}
 }
 
 func TestPreparedValueIsCarried(t *testing.T) {

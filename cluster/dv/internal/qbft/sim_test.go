@@ -90,7 +90,7 @@ func (s *sim) honest(id int) {
 	armed := 0
 	var inst *Instance[string]
 	inst = New(Config[string]{
-		Nodes: s.n, Self: id, Leader: s.leader,
+		Nodes: s.n, Self: id, Leader: s.leader, Vote: func(string) bool { return true },
 		Send: func(m Msg[string]) any {
 			if m.Source != id || m.Round < 1 {
 				s.t.Fatalf("node %d sends as %d in round %d", id, m.Source, m.Round)
@@ -295,7 +295,7 @@ func runSim(t *testing.T, seed uint64, liars, dead int, n int) {
 }
 
 func TestSimulation(t *testing.T) {
-	seeds := uint64(60)
+	seeds := uint64(40)
 	if testing.Short() {
 		seeds = 10
 	}
