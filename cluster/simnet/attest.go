@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"app.provost/cluster"
@@ -280,14 +281,13 @@ func voteText(v vote) string {
 }
 
 func (n *Node) slashableLocked(e Evidence) {
-	n.chain.slashed[valIndex(e.Validator)] = true
 	n.chain.tally.slashable(e)
 	n.log.Error("slashable message", "kind", e.Kind, "validator", e.Validator, "first", e.First, "second", e.Second)
 }
 
-// poolLocked makes the attestations for a block of a slot on a parent: votes of the window that no
-// ancestor has, added up per data.
-func (n *Node) poolLocked(s cluster.Slot) ([]*electra.Attestation, error) {
+// poolLocked collects the attestations for a block of a slot on the head: votes of the window that no
+// block has yet, per data.
+func (n *Node) poolLocked(s cluster.Slot) []unsummed {
 	e := n.clock.Epoch(s)
 	type sum struct {
 		slot  cluster.Slot
@@ -321,19 +321,21 @@ func (n *Node) poolLocked(s cluster.Slot) ([]*electra.Attestation, error) {
 		}
 		return len(b.votes) - len(a.votes)
 	})
-	var out []*electra.Attestation
+	var out []unsummed
 	for _, x := range list[:min(len(list), 8)] {
-		a, err := n.aggregate(x.data, x.ep, x.slot, x.votes)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, a)
+		out = append(out, gather(x.data, x.ep, x.slot, x.votes))
 	}
-	return out, nil
+	return out
 }
 
-// aggregate adds up votes of one slot: bits run over the members of all committees that are named.
-func (n *Node) aggregate(data *phase0.AttestationData, ep *epoch, s cluster.Slot, votes map[valIndex]*ballot) (*electra.Attestation, error) {
+// unsummed is an attestation whose signatures aren't added up yet.
+type unsummed struct {
+	att  *electra.Attestation
+	sigs []cluster.Signature
+}
+
+// gather collects votes of one slot: bits run over the members of all committees that are named.
+func gather(data *phase0.AttestationData, ep *epoch, s cluster.Slot, votes map[valIndex]*ballot) unsummed {
 	var sigs []cluster.Signature
 	var committees uint64
 	for _, d := range ep.duties {
@@ -352,10 +354,6 @@ func (n *Node) aggregate(data *phase0.AttestationData, ep *epoch, s cluster.Slot
 			sigs = append(sigs, b.signature)
 		}
 	}
-	total, err := bls.Aggregate(sigs)
-	if err != nil {
-		return nil, fmt.Errorf("add up %d attestations: %w", len(sigs), err)
-	}
 	list := make([]byte, len(bits)/8+1)
 	for i, set := range bits {
 		if set {
@@ -369,7 +367,43 @@ func (n *Node) aggregate(data *phase0.AttestationData, ep *epoch, s cluster.Slot
 			named[i/8] |= 1 << (i % 8)
 		}
 	}
-	return &electra.Attestation{AggregationBits: list, Data: data, Signature: phase0.BLSSignature(total), CommitteeBits: named}, nil
+	return unsummed{&electra.Attestation{AggregationBits: list, Data: data, CommitteeBits: named}, sigs}
+}
+
+// sums remembers sums of signatures: every node of a cluster asks for the same block. A validator has
+// one signature per data, so that data and bits say all.
+type sums struct {
+	mu   sync.Mutex
+	list map[string]phase0.BLSSignature
+}
+
+const keepSums = 64
+
+func (m *sums) add(x unsummed) (*electra.Attestation, error) {
+	data, err := x.att.Data.HashTreeRoot()
+	if err != nil {
+		return nil, fmt.Errorf("hash attestation data: %w", err)
+	}
+	key := string(data[:]) + string(x.att.CommitteeBits) + string(x.att.AggregationBits)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	sum, ok := m.list[key]
+	if !ok {
+		total, err := bls.Aggregate(x.sigs)
+		if err != nil {
+			return nil, fmt.Errorf("add up %d attestations: %w", len(x.sigs), err)
+		}
+		sum = phase0.BLSSignature(total)
+		if len(m.list) >= keepSums {
+			clear(m.list)
+		}
+		if m.list == nil {
+			m.list = map[string]phase0.BLSSignature{}
+		}
+		m.list[key] = sum
+	}
+	x.att.Signature = sum
+	return x.att, nil
 }
 
 // ballotsLocked are the votes that an attestation of a block made here stands for.

@@ -105,14 +105,23 @@ func (n *Node) offer(ctx context.Context, s cluster.Slot, reveal cluster.Signatu
 		return nil, err
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	parent := n.head()
+	parent, waiting := n.head(), n.poolLocked(s)
+	n.mu.Unlock()
 	if parent.slot >= s {
 		return nil, fmt.Errorf("the chain has a block of slot %d already", parent.slot)
 	}
-	atts, err := n.poolLocked(s)
-	if err != nil {
-		return nil, err
+	var atts []*electra.Attestation
+	for _, x := range waiting {
+		a, err := n.sums.add(x)
+		if err != nil {
+			return nil, err
+		}
+		atts = append(atts, a)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.head() != parent {
+		return nil, errors.New("the head changed while the block was made (retryable)")
 	}
 	var exits []*phase0.SignedVoluntaryExit
 	for _, x := range n.chain.exits {

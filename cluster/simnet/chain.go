@@ -33,7 +33,6 @@ type chain struct {
 	proposals map[cluster.Slot]*proposal
 	exits     map[valIndex]*phase0.SignedVoluntaryExit // accepted, not yet in a block
 	exitAt    map[valIndex]cluster.Epoch
-	slashed   map[valIndex]bool
 	fees      map[valIndex]cluster.ETHAddress
 
 	justified, finalized checkpoint
@@ -118,7 +117,7 @@ type proposal struct {
 func (n *Node) genesis() error {
 	n.chain = chain{
 		epochs: map[cluster.Epoch]*epoch{}, blocks: map[cluster.Root]*block{}, proposals: map[cluster.Slot]*proposal{},
-		exits: map[valIndex]*phase0.SignedVoluntaryExit{}, exitAt: map[valIndex]cluster.Epoch{}, slashed: map[valIndex]bool{},
+		exits: map[valIndex]*phase0.SignedVoluntaryExit{}, exitAt: map[valIndex]cluster.Epoch{},
 		fees: map[valIndex]cluster.ETHAddress{}, history: map[valIndex][]vote{}, faults: map[FaultKind]*Fault{},
 		tally: newTally(len(n.o.Validators)),
 	}

@@ -102,6 +102,7 @@ type Node struct {
 	log    *slog.Logger
 	hub    *hub
 	verify chan struct{} // bounds signature checks that run at once
+	sums   sums
 	nudge  chan struct{} // wakes Follow when something is to happen earlier than it thought
 
 	mu    sync.Mutex

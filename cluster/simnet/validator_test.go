@@ -300,3 +300,7 @@ func (r *rig) saw(kind beacon.EventKind) []beacon.Event {
 	defer r.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(r.events), func(e beacon.Event) bool { return e.Kind != kind })
 }
+
+func fuluContents(block *electra.BeaconBlock, sig phase0.BLSSignature) *apiv1fulu.SignedBlockContents {
+	return &apiv1fulu.SignedBlockContents{SignedBlock: &electra.SignedBeaconBlock{Message: block, Signature: sig}}
+}
