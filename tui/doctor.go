@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/charmbracelet/x/ansi"
-
 	"app.provost/engine"
 	"app.provost/tui/page"
 	"app.provost/tui/theme"
@@ -56,7 +54,7 @@ func (o *doctor) lines(width int) []doctorLine {
 		if text == "" {
 			return
 		}
-		for i, s := range strings.Split(ansi.Wrap(text, max(width-20, 20), ""), "\n") {
+		for i, s := range widget.Wrap(strings.Fields(text), max(width-20, 20)) {
 			if i > 0 {
 				name = ""
 			}
@@ -77,7 +75,7 @@ func (o *doctor) lines(width int) []doctorLine {
 		if state == "" {
 			state = string(engine.HealthUnknown)
 		}
-		for k, s := range strings.Split(ansi.Wrap(c.Title, max(width-11, 20), ""), "\n") {
+		for k, s := range widget.Wrap(strings.Fields(c.Title), max(width-11, 20)) {
 			x := doctorLine{indent: 11, text: s, role: theme.Title}
 			if k == 0 {
 				x = doctorLine{indent: 1, name: state, text: s, role: healthRole(c.State), sign: true}

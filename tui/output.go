@@ -11,7 +11,7 @@ import (
 )
 
 // output is the terminal as bubbletea writes to it. It embeds the file, so that
-// resizes are seen. It counts bytes, times writes, encloses frames in marks where
+// resizes are seen. It sends only the cells that changed, counts bytes, times writes, encloses frames in marks where
 // the terminal knows them, and tells how much slower the rate has to be.
 type output struct {
 	*os.File
@@ -20,6 +20,7 @@ type output struct {
 	dead atomic.Bool
 
 	mu     sync.Mutex
+	diff   differ
 	buf    []byte
 	writes [10]time.Duration // of the last frames
 	n      int
@@ -59,19 +60,23 @@ func (o *output) Write(p []byte) (int, error) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	out := p
 	frame := bytes.HasPrefix(p, homeFirst)
+	out := o.diff.frame(p)
+	if len(out) == 0 {
+		return len(p), nil
+	}
 	if frame && o.sync.Load() && !bytes.Contains(p, []byte("\x1b[2J")) {
-		o.buf = append(append(append(o.buf[:0], escape.SyncBegin...), p...), escape.SyncEnd...)
+		o.buf = append(append(append(o.buf[:0], escape.SyncBegin...), out...), escape.SyncEnd...)
 		out = o.buf
 	}
 	start := o.now()
-	n, err := o.File.Write(out)
+	_, err := o.File.Write(out)
 	o.account(start, o.now(), len(out), frame)
-	if n > len(p) || err == nil {
-		n = len(p)
+	if err != nil {
+		o.diff.forget()
+		return 0, err
 	}
-	return n, err
+	return len(p), nil
 }
 
 // WriteString keeps the embedded file's own from passing by Write.

@@ -152,8 +152,12 @@ func (o *help) lines(l *page.Look, groups ...string) []helpLine {
 				head = true
 			}
 			line := helpLine{keys: about.Key, say: about.Desc}
-			if k.Act {
-				line.off, _, _ = strings.Cut(l.ActsOff(), ",")
+			switch {
+			case k.Act && l.Locked():
+				line.off = "asks to unlock"
+			case k.Act && l.ActsOff() != "":
+				why, _, _ := strings.Cut(l.ActsOff(), ",")
+				line.off = "off: " + why
 			}
 			out = append(out, line)
 		}
@@ -203,7 +207,7 @@ func (o *help) Render(b *widget.Buffer, l *page.Look, r widget.Rect) {
 				b.Text(at, x.keys, theme.Key.S())
 				rest := b.Text(at.Skip(max(widget.Width(x.keys)+1, 14)), x.say, theme.Text.S())
 				if x.off != "" {
-					b.Text(rest, "   off: "+x.off, theme.Hint.S())
+					b.Text(rest, "   "+x.off, theme.Hint.S())
 				}
 			}
 		}

@@ -518,7 +518,7 @@ func drawPool(b *widget.Buffer, l *Look, r widget.Rect, m *engine.MachineRow) wi
 	case engine.Aging:
 		r = b.Text(r, "~", st)
 	case engine.Old, engine.Lost:
-		r = b.Text(r, " "+short(l.Now.Sub(*h.At))+" old ~", st)
+		r = b.Text(r, " "+coarse(l.Now.Sub(*h.At))+" old ~", st)
 	}
 	return r
 }
@@ -639,7 +639,7 @@ func drawSources(b *widget.Buffer, l *Look, r widget.Rect) {
 		case engine.NeverRead:
 			r = b.Text(b.Text(b.Text(r, s.Name, theme.Text.S()), " ?", theme.Unknown.S()), "   ", theme.Text.S())
 		case engine.Old, engine.Lost:
-			r = b.Text(r, s.Name+" "+short(l.Now.Sub(*s.At))+" STALE", theme.Stale.S())
+			r = b.Text(r, s.Name+" "+coarse(l.Now.Sub(*s.At))+" STALE", theme.Stale.S())
 			r = b.Text(r, "   ", theme.Text.S())
 		default:
 			kind, _, _ := strings.Cut(s.Name, "/")
@@ -649,7 +649,10 @@ func drawSources(b *widget.Buffer, l *Look, r widget.Rect) {
 				k = len(groups) - 1
 			}
 			groups[k].n++
-			groups[k].worst = max(groups[k].worst, l.Now.Sub(*s.At))
+			// Counted in whole periods: a source that answers in time stands still.
+			if p := time.Duration(s.PeriodS * float64(time.Second)); p > 0 {
+				groups[k].worst = max(groups[k].worst, (l.Now.Sub(*s.At)+p-1)/p*p, p)
+			}
 		}
 	}
 	for _, g := range groups {
@@ -660,7 +663,7 @@ func drawSources(b *widget.Buffer, l *Look, r widget.Rect) {
 		if g.n > 1 {
 			n = fmt.Sprintf(" (%d)", g.n)
 		}
-		r = b.Text(r, g.name+" "+short(g.worst)+n+"   ", theme.Text.S())
+		r = b.Text(r, g.name+" "+coarse(g.worst)+n+"   ", theme.Text.S())
 	}
 }
 
@@ -847,7 +850,7 @@ func drawGPURow(b *widget.Buffer, l *Look, r widget.Rect, g *engine.GPURow) {
 	put(4, g.GPU.TempC != nil, fmt.Sprintf("%.0f°", val(g.GPU.TempC)))
 	put(6, g.GPU.PowerW != nil, fmt.Sprintf("%.0f W", val(g.GPU.PowerW)))
 	if f == engine.Old || f == engine.Lost {
-		b.Text(r, short(l.Now.Sub(g.At))+" old ~", theme.Old.S())
+		b.Text(r, coarse(l.Now.Sub(g.At))+" old ~", theme.Old.S())
 	}
 }
 
@@ -925,7 +928,7 @@ func drawFree(b *widget.Buffer, l *Look, r widget.Rect, m *engine.MachineRow, p 
 		r = b.Text(r, "memory ?", theme.Unknown.S())
 	}
 	if f := m.Memory.Freshness(l.Now); f == engine.Old || f == engine.Lost {
-		b.Text(r, " "+short(l.Now.Sub(*m.Memory.At))+" old ~", theme.Old.S())
+		b.Text(r, " "+coarse(l.Now.Sub(*m.Memory.At))+" old ~", theme.Old.S())
 	}
 }
 

@@ -53,6 +53,15 @@ func short(d time.Duration) string {
 	return Age(d)
 }
 
+// coarse writes how old a reading is outside of details: tens of seconds, then as
+// Age. It moves seldom, so that a line with it stays equal on the wire.
+func coarse(d time.Duration) string {
+	if d >= 10*time.Second && d < 2*time.Minute {
+		d = d.Truncate(10 * time.Second)
+	}
+	return short(d)
+}
+
 // GiB writes bytes in GiB with two or three digits that count: "0.9", "22", "1204".
 func GiB(n uint64) string {
 	g := float64(n) / (1 << 30)

@@ -165,7 +165,7 @@ func (p *workers) note(c *widget.Cell, w *engine.WorkerRow) {
 	case w.State == engine.WorkerDown && w.LastExit != nil:
 		c.Str(w.LastExit.Words())
 		if w.RestartAt != nil && w.RestartAt.After(p.now) {
-			c.Str(", again in ").Str(Left(w.RestartAt.Sub(p.now)))
+			c.Str(", again in ").Str(Age(w.RestartAt.Sub(p.now)))
 		}
 	case (w.State == engine.WorkerPaused || w.State == engine.WorkerPausing) && w.PauseUntil != nil:
 		c.Str(Age(w.PauseUntil.Sub(p.now))).Str(" left")

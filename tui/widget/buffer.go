@@ -414,3 +414,40 @@ func (r Rect) Cut(n int) Rect {
 	r.W = min(max(n, 0), r.W)
 	return r
 }
+
+// Wrap sets words in lines of a width; a word that is wider is cut. There is at least one line.
+func Wrap(words []string, width int) []string {
+	var out []string
+	line := ""
+	for _, word := range words {
+		for Width(word) > width {
+			if line != "" {
+				out, line = append(out, line), ""
+			}
+			n, w := 0, 0
+			for i, r := range word {
+				if w += RuneWidth(r); w > width {
+					break
+				}
+				n = i + len(string(r))
+			}
+			if n == 0 {
+				return append(out, word)
+			}
+			out = append(out, word[:n])
+			word = word[n:]
+		}
+		switch {
+		case line == "":
+			line = word
+		case Width(line)+1+Width(word) <= width:
+			line += " " + word
+		default:
+			out, line = append(out, line), word
+		}
+	}
+	if line != "" || len(out) == 0 {
+		out = append(out, line)
+	}
+	return out
+}

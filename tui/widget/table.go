@@ -156,6 +156,10 @@ type Table struct {
 	dirty   bool
 	keys    []engine.Key // of row i
 	base    []int32      // place of row i in the order of keys: decides between equals
+	byBase  []int32      // the rows in that order
+	ranks   []uint64     // of row i, for columns of numbers
+	other   []int32      // scratch
+	order   []int32      // scratch
 	sorted  []sortKey
 	shown   []int32
 
@@ -275,6 +279,7 @@ func (t *Table) takeKeys(n int) bool {
 	for place, i := range order {
 		t.base[i] = int32(place)
 	}
+	t.byBase = order
 	return false
 }
 
@@ -320,6 +325,10 @@ func (t *Table) sort(col *Column, now time.Time, same bool) {
 	if by := t.table.Sort; col != nil && len(by) > 1 && by[0].Column.Name == col.Name && by[1].Column.Unit.Numeric() {
 		then = &by[1]
 	}
+	if col != nil && then == nil && col.Unit.Numeric() {
+		t.sortNumbers(col, now)
+		return
+	}
 	for i := range t.sorted {
 		k := sortKey{idx: int32(i)}
 		if same {
@@ -363,6 +372,64 @@ func (t *Table) sort(col *Column, now time.Time, same bool) {
 		}
 		return int(a.base - b.base)
 	})
+}
+
+// sortNumbers orders by a column of numbers: rows are read in their own order and
+// sorted byte by byte, which with 20,000 rows costs a fifth of comparing them.
+func (t *Table) sortNumbers(col *Column, now time.Time) {
+	n := t.n
+	if cap(t.ranks) < n {
+		t.ranks, t.other = make([]uint64, n), make([]int32, n)
+	}
+	t.ranks = t.ranks[:n]
+	var counts [8][256]int32
+	for i := range n {
+		rank := uint64(math.MaxUint64) // unknown ones come last either way
+		if v := col.Value(t.table.Row(t.snap, i), now); v.Known && !v.None && !math.IsNaN(v.Num) {
+			rank = rankOf(v.Num)
+			if t.Reverse {
+				rank = ^rank
+			}
+		}
+		t.ranks[i] = rank
+		for b := range counts {
+			counts[b][byte(rank>>(8*b))]++
+		}
+	}
+	from, to := append(t.other[:0], t.byBase...), t.order[:0]
+	if cap(to) < n {
+		to = make([]int32, n)
+	}
+	to = to[:n]
+	for b := range counts {
+		c := &counts[b]
+		if n > 0 && c[byte(t.ranks[0]>>(8*b))] == int32(n) {
+			continue // this byte is the same in all
+		}
+		at := int32(0)
+		for k := range c {
+			c[k], at = at, at+c[k]
+		}
+		for _, i := range from {
+			k := byte(t.ranks[i] >> (8 * b))
+			to[c[k]] = i
+			c[k]++
+		}
+		from, to = to, from
+	}
+	for i, idx := range from {
+		t.sorted[i] = sortKey{idx: idx, base: t.base[idx]}
+	}
+	t.other, t.order = from, to
+}
+
+// rankOf maps numbers to integers of the same order, below the greatest one.
+func rankOf(f float64) uint64 {
+	bits := math.Float64bits(f + 0) // -0 becomes 0
+	if bits>>63 != 0 {
+		return ^bits
+	}
+	return bits | 1<<63
 }
 
 func (t *Table) column(name string) *Column {

@@ -1,6 +1,7 @@
 package widget
 
 import (
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"testing"
@@ -229,5 +230,34 @@ func BenchmarkTable(b *testing.B) {
 				x.Render(buf, buf.All(), now)
 			}
 		})
+	}
+}
+
+// TestSortNumbers: the order by numbers is that of comparing them, unknown last
+// either way, equals by their key.
+func TestSortNumbers(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for range 50 {
+		cpu := make([]float64, rnd.IntN(40))
+		for i := range cpu {
+			cpu[i] = float64(rnd.IntN(7)) - 1 // -1: unknown
+			if rnd.IntN(4) == 0 {
+				cpu[i] = rnd.Float64() * 1e6
+			}
+		}
+		for _, reverse := range []bool{false, true} {
+			table, _ := engine.TableNamed("workers")
+			tab := NewTable(table)
+			tab.SortBy, tab.Reverse = "cpu", reverse
+			tab.Sync(snapshot(1, cpu...), time.Unix(1000, 0))
+			for i := 1; i < len(tab.shown); i++ {
+				a, b := tab.shown[i-1], tab.shown[i]
+				x, y := cpu[a], cpu[b]
+				ok := x < 0 && y < 0 && a < b || x >= 0 && y < 0 || x >= 0 && y >= 0 && (x == y && a < b || x < y && !reverse || x > y && reverse)
+				if !ok {
+					t.Fatalf("%v, reverse %v: %v stands before %v", cpu, reverse, x, y)
+				}
+			}
+		}
 	}
 }

@@ -37,7 +37,7 @@ func (t *text) say(width, indent int, st theme.Style, s string) {
 }
 
 // wrap breaks a text between words; words longer than the width are cut.
-func wrap(s string, width int) []string { return fill(strings.Fields(s), width) }
+func wrap(s string, width int) []string { return widget.Wrap(strings.Fields(s), width) }
 
 // shellWords cuts a command line between its words; what is quoted stays together.
 func shellWords(s string) []string {
@@ -55,42 +55,6 @@ func shellWords(s string) []string {
 		}
 	}
 	return append(out, s[from:])
-}
-
-func fill(words []string, width int) []string {
-	var out []string
-	line := ""
-	for _, word := range words {
-		for widget.Width(word) > width {
-			if line != "" {
-				out, line = append(out, line), ""
-			}
-			n, w := 0, 0
-			for i, r := range word {
-				if w += widget.RuneWidth(r); w > width {
-					break
-				}
-				n = i + len(string(r))
-			}
-			if n == 0 {
-				return append(out, word)
-			}
-			out = append(out, word[:n])
-			word = word[n:]
-		}
-		switch {
-		case line == "":
-			line = word
-		case widget.Width(line)+1+widget.Width(word) <= width:
-			line += " " + word
-		default:
-			out, line = append(out, line), word
-		}
-	}
-	if line != "" || len(out) == 0 {
-		out = append(out, line)
-	}
-	return out
 }
 
 // draw shows a text from w.top on, and says when there is more.
@@ -493,7 +457,7 @@ func (w *Wizard) reviewText(l *page.Look, width int) text {
 	w.warnings(&t, width)
 	t.add()
 	t.add(seg{text: "SAME THING WITHOUT THE WIZARD", st: theme.Title.S()}, seg{text: "y copy", st: theme.Hint.S(), tab: max(width-7, 31)})
-	lines := fill(shellWords(w.line()), max(width-6, 10))
+	lines := widget.Wrap(shellWords(w.line()), max(width-6, 10))
 	for i, s := range lines {
 		if i > 0 {
 			s = "  " + s
