@@ -81,7 +81,11 @@ func run() engine.ExitCode {
 		RunScreen: func(ctx context.Context, e engine.Engine, o cli.ScreenOptions) error {
 			return attachedScreen(ctx, l, e, o)
 		},
-		Demo:    func(ctx context.Context, o cli.DemoOptions) error { return runDemo(ctx, l, o) },
+		Demo: func(ctx context.Context, o cli.DemoOptions) error { return runDemo(ctx, l, o) },
+		Simnet: func(ctx context.Context, o cli.SimnetOptions) error {
+			return wire.RunSimnet(ctx, wire.SimnetOptions{Locks: o.Locks, Listen: o.Listen, SlotDuration: o.SlotDuration, SlotsPerEpoch: o.SlotsPerEpoch,
+				Fork: o.Fork, Builder: o.Builder, Log: os.Stderr, Format: l.Format(config.Default())})
+		},
 		Version: cli.Version{Version: version, Commit: commit, Date: date, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH},
 		Actor:   actor,
 		Stdin:   os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,

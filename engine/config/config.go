@@ -34,6 +34,11 @@ type Config struct {
 	Socket         string        // for faces; empty: RuntimeDir/Name.sock
 	Practice       string        // a label for every frame of an engine that is not for real work
 	NodeDirs       []string      // distributed-validator node directories
+	ClusterDir     string        // every node directory below it runs as a process of its own
+	Beacons        []string      // beacon node endpoints, http(s)
+	PeerListen     string        // host:port where a node listens for its peers
+	Peers          []string      // NODE=HOST:PORT, static addresses of peers
+	LooseModes     bool          // run keys that others can read, on mainnet and gnosis too
 	Workers        int           // data workers on this machine; -1: one per core but one
 	WorkerNice     int           // 0 to 19
 	WorkerMemory   uint64        // bytes per worker; 0: no cap
@@ -149,11 +154,16 @@ func Keys() []Key { return slices.Clone(keys) }
 
 var keys = []Key{
 	text("name", "name", "name of the engine, shown in the header", func(c *Config) *string { return &c.Name }, oneWord),
-	text("state-dir", "state-dir", "directory of the store, blobs and logs; it identifies the engine (usually that of its name)", func(c *Config) *string { return &c.StateDir }, absolute),
-	text("runtime-dir", "runtime-dir", "directory of the sockets", func(c *Config) *string { return &c.RuntimeDir }, absolute),
-	text("socket", "socket", "socket for screens and commands; empty: NAME.sock in the runtime directory", func(c *Config) *string { return &c.Socket }, absoluteOrNone),
+	path("state-dir", "state-dir", "directory of the store, blobs and logs; it identifies the engine (usually that of its name)", func(c *Config) *string { return &c.StateDir }, true),
+	path("runtime-dir", "runtime-dir", "directory of the sockets", func(c *Config) *string { return &c.RuntimeDir }, true),
+	path("socket", "socket", "socket for screens and commands; empty: NAME.sock in the runtime directory", func(c *Config) *string { return &c.Socket }, false),
 	text("practice", "practice", "label shown on every frame of an engine that is not for real work", func(c *Config) *string { return &c.Practice }, nil),
-	list("node-dirs", "data-dir", "distributed-validator node directories, as made by create cluster or by Charon", func(c *Config) *[]string { return &c.NodeDirs }),
+	pathList("node-dirs", "data-dir", "distributed-validator node directories, as made by create cluster or by Charon", func(c *Config) *[]string { return &c.NodeDirs }),
+	path("cluster-dir", "cluster-dir", "cluster directory: every nodeN below it runs as a process of its own, shown together", func(c *Config) *string { return &c.ClusterDir }, false),
+	list("beacon.endpoints", "beacon-node-endpoints", "beacon nodes, as in http://127.0.0.1:5052; without one, nodes are shown and do not sign", func(c *Config) *[]string { return &c.Beacons }),
+	text("p2p.listen", "p2p-tcp-address", "host:port where a node listens for its peers", func(c *Config) *string { return &c.PeerListen }, hostPort),
+	list("p2p.peers", "p2p-peers", "addresses of peers, as in node1=10.0.0.2:3610; others are found by those who know us", func(c *Config) *[]string { return &c.Peers }),
+	boolean("node.allow-loose-modes", "allow-loose-modes", "run keys that other users can read, on mainnet and gnosis too", func(c *Config) *bool { return &c.LooseModes }),
 	{"workers.count", "workers", "data workers on this machine: a number, or auto for one per core but one",
 		func(c *Config) string {
 			if c.Workers < 0 {
@@ -523,18 +533,43 @@ func formatBytes(n uint64) string {
 	return strconv.FormatUint(n, 10)
 }
 
-func absolute(s string) error {
-	if !filepath.IsAbs(s) {
-		return errors.New("want an absolute path")
-	}
-	return nil
+// path makes what was given absolute, from the working directory: an engine in a
+// session of its own has another one.
+func path(name, flag, help string, at func(*Config) *string, needed bool) Key {
+	return Key{name, flag, help, func(c *Config) string { return *at(c) }, func(c *Config, s string) error {
+		if s == "" {
+			if needed {
+				return errors.New("want a path")
+			}
+			*at(c) = ""
+			return nil
+		}
+		abs, err := filepath.Abs(s)
+		if err != nil {
+			return err
+		}
+		*at(c) = abs
+		return nil
+	}}
 }
 
-func absoluteOrNone(s string) error {
-	if s == "" {
+func pathList(name, flag, help string, at func(*Config) *[]string) Key {
+	k := list(name, flag, help, at)
+	set := k.set
+	k.set = func(c *Config, s string) error {
+		if err := set(c, s); err != nil {
+			return err
+		}
+		for i, p := range *at(c) {
+			abs, err := filepath.Abs(p)
+			if err != nil {
+				return err
+			}
+			(*at(c))[i] = abs
+		}
 		return nil
 	}
-	return absolute(s)
+	return k
 }
 
 func oneWord(s string) error {

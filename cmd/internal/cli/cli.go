@@ -45,6 +45,8 @@ type Deps struct {
 	Up func(ctx context.Context, o UpOptions) error
 	// Demo runs the practice installation until it ends.
 	Demo func(ctx context.Context, o DemoOptions) error
+	// Simnet serves a practice chain until ctx ends.
+	Simnet func(ctx context.Context, o SimnetOptions) error
 	// RunScreen shows the dashboard until its user leaves or the terminal is gone.
 	RunScreen func(ctx context.Context, e engine.Engine, o ScreenOptions) error
 	// Internal are hidden commands by name ("internal-stub"): the words after the name are theirs alone.

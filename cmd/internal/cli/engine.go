@@ -47,7 +47,7 @@ terminal, and with --no-tui, the engine runs in this process and logs to standar
 		if err != nil {
 			return err
 		}
-		o := UpOptions{Mode: UpHeadless, Config: cfg, Flags: givenFlags(cmd), Screen: a.screen()}
+		o := UpOptions{Mode: UpHeadless, Config: cfg, Flags: givenFlags(cmd, cfg), Screen: a.screen()}
 		if foreground {
 			if !a.terminal() {
 				return usage("up", "--foreground needs a terminal", "use --no-tui")
@@ -87,11 +87,11 @@ func orNone(s string) string {
 
 // givenFlags are the settings that were given as flags, as words: to be handed on
 // to the engine's own process. Paths are made absolute by the configuration.
-func givenFlags(cmd *cobra.Command) []string {
+func givenFlags(cmd *cobra.Command, c config.Loaded) []string {
 	var out []string
 	for _, k := range config.Keys() {
 		if f := configFlag(cmd, k); f != nil && f.Changed {
-			out = append(out, "--"+k.Flag+"="+f.Value.String())
+			out = append(out, "--"+k.Flag+"="+k.Value(c.Config))
 		}
 	}
 	if f := cmd.Flags().Lookup("config"); f != nil && f.Changed {
@@ -328,7 +328,7 @@ func (a *app) offer(cmd *cobra.Command, cfg config.Loaded) error {
 	}
 	ctx := cmd.Context()
 	start := func() error {
-		return a.upAndAttach(ctx, UpOptions{Config: cfg, Flags: givenFlags(cmd), Screen: a.screen()})
+		return a.upAndAttach(ctx, UpOptions{Config: cfg, Flags: givenFlags(cmd, cfg), Screen: a.screen()})
 	}
 	_, err := os.Stat(cfg.StateDir)
 	if configured := err == nil || len(cfg.NodeDirs) > 0; configured {

@@ -44,7 +44,7 @@ that runs here, or offers to start one.`,
 		return c
 	}
 	root.AddCommand(
-		a.upCmd(), a.attachCmd(), a.statusCmd(), a.checkCmd(), a.doctorCmd(), a.demoCmd(), a.downCmd(),
+		a.upCmd(), a.attachCmd(), a.statusCmd(), a.checkCmd(), a.doctorCmd(), a.demoCmd(), a.simnetCmd(), a.downCmd(),
 		group("create", "make something new", a.createClusterCmd()),
 		group("verify", "check something that is there", a.verifyClusterCmd()),
 		group("submit", "hand in work", a.submitJobCmd()),

@@ -122,7 +122,8 @@ func (l Launcher) Up(ctx context.Context, o cli.UpOptions) error {
 	return l.headless(ctx, o)
 }
 
-func (l Launcher) format(c config.Config) wire.LogFormat {
+// Format is the form of log lines on standard error.
+func (l Launcher) Format(c config.Config) wire.LogFormat {
 	if c.LogFormat == "json" || c.LogFormat == "auto" && !l.StderrTTY {
 		return wire.FormatJSON
 	}
@@ -161,7 +162,7 @@ func (l Launcher) signals(e *wire.Engine) (stop func()) {
 // headless runs an engine until somebody asks it to stop, or ctx is done.
 func (l Launcher) headless(ctx context.Context, o cli.UpOptions) error {
 	c := o.Config.Config
-	e, err := wire.Start(ctx, wire.Options{Config: c, Version: l.Version, Log: l.Stderr, Format: l.format(c)})
+	e, err := wire.Start(ctx, wire.Options{Config: c, Version: l.Version, Log: l.Stderr, Format: l.Format(c)})
 	if err != nil {
 		return orCause(ctx, err)
 	}
