@@ -316,21 +316,19 @@ func WrapUnsigned(set *UnsignedDataSet) (*anypb.Any, cluster.Root, error) {
 	return &anypb.Any{TypeUrl: unsignedDataSetURL, Value: b}, hashBytes(b), nil
 }
 
-// UnwrapUnsigned reads a set from a value of a consensus message and returns it with its hash,
-// which is over the canonical bytes, not over those that came. ErrValueType for any other type.
-func UnwrapUnsigned(v *anypb.Any) (*UnsignedDataSet, cluster.Root, error) {
+// UnwrapUnsigned reads a set from a value of a consensus message. canonical is the value as
+// WrapUnsigned would make it, whatever the order in which the peer wrote it down, and hash is over
+// that. ErrValueType for any other type.
+func UnwrapUnsigned(v *anypb.Any) (set *UnsignedDataSet, canonical *anypb.Any, hash cluster.Root, err error) {
 	if v.GetTypeUrl() != unsignedDataSetURL {
-		return nil, cluster.Root{}, ErrValueType
+		return nil, nil, hash, ErrValueType
 	}
-	set := new(UnsignedDataSet)
+	set = new(UnsignedDataSet)
 	if err := Read(v.GetValue(), set); err != nil {
-		return nil, cluster.Root{}, err
+		return nil, nil, hash, err
 	}
-	hash, err := Hash(set)
-	if err != nil {
-		return nil, cluster.Root{}, err
-	}
-	return set, hash, nil
+	canonical, hash, err = WrapUnsigned(set)
+	return set, canonical, hash, err
 }
 
 // NewParSigExMsg returns the message that carries one node's partial signatures of a duty.

@@ -200,9 +200,12 @@ func TestQBFTMessages(t *testing.T) {
 		}
 		seen := map[string]bool{}
 		for _, v := range got.Values {
-			set, hash, err := wirepb.UnwrapUnsigned(v)
+			set, canonical, hash, err := wirepb.UnwrapUnsigned(v)
 			if err != nil {
 				t.Fatalf("%s: %v", c.Case, err)
+			}
+			if _, same, h, err := wirepb.UnwrapUnsigned(canonical); err != nil || h != hash || !bytes.Equal(same.Value, canonical.Value) {
+				t.Errorf("%s: the canonical value reads as %s %v, want %s", c.Case, h, err, hash)
 			}
 			seen[hex.EncodeToString(hash[:])] = true
 			nouns, err := set.Noun()
@@ -394,7 +397,7 @@ func fuzz(f *testing.F, fresh func() proto.Message) {
 		}
 		if c, ok := m.(*wirepb.QBFTConsensusMsg); ok {
 			for _, v := range c.Values {
-				if set, _, err := wirepb.UnwrapUnsigned(v); err == nil {
+				if set, _, _, err := wirepb.UnwrapUnsigned(v); err == nil {
 					_, _ = set.Noun()
 				}
 			}

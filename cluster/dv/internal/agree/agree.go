@@ -77,7 +77,8 @@ type Options struct {
 	Send fanout.SendFunc
 	// Vote returns an error for a value that this node won't vote for. Optional.
 	Vote func(ctx context.Context, duty cluster.Duty, set cluster.UnsignedDataSet) error
-	// Spawn owns the goroutines. Their context must end when the node stops.
+	// Spawn owns the goroutines: it must run each function, with a context that ends when the node
+	// stops. Close waits for them.
 	Spawn func(name string, fn func(ctx context.Context) error)
 	// Log gets what an operator may want to know about peers. Optional.
 	Log *slog.Logger
@@ -294,6 +295,10 @@ func (c *Consensus) Handle(ctx context.Context, from cluster.PeerIndex, frame []
 	}
 	values := make(map[cluster.Root]*value, len(m.GetValues()))
 	for _, any := range m.GetValues() {
+		if v, hash := c.known(duty, any); v != nil {
+			values[hash] = v
+			continue
+		}
 		v, hash, err := openValue(any)
 		if err != nil {
 			return fmt.Errorf("%s: %w: %w", duty, ErrValue, err)
@@ -373,16 +378,24 @@ type value struct {
 	set *wirepb.UnsignedDataSet
 }
 
+// known finds a value that the duty's instance has already, so that a block which comes with every
+// vote is read once.
+func (c *Consensus) known(duty cluster.Duty, any *anypb.Any) (*value, cluster.Root) {
+	c.mu.Lock()
+	i := c.instances[duty]
+	c.mu.Unlock()
+	if i == nil {
+		return nil, cluster.Root{}
+	}
+	return i.same(any)
+}
+
 func openValue(any *anypb.Any) (*value, cluster.Root, error) {
-	set, hash, err := wirepb.UnwrapUnsigned(any)
+	set, canonical, hash, err := wirepb.UnwrapUnsigned(any)
 	if err != nil {
 		return nil, hash, err
 	}
 	if _, err := set.Noun(); err != nil {
-		return nil, hash, err
-	}
-	canonical, _, err := wirepb.WrapUnsigned(set)
-	if err != nil {
 		return nil, hash, err
 	}
 	return &value{canonical, set}, hash, nil

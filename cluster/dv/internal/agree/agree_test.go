@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -297,6 +298,31 @@ func TestLateNodeIsAnswered(t *testing.T) {
 	})
 }
 
+// A node that begins long after the others catches up without saying what nobody waits for.
+func TestLateStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNet(t, 4)
+		defer w.close()
+		d := dutyOf(cluster.DutyAttester)
+		w.isolate(2, true)
+		for i, x := range w.nodes {
+			if i != 2 {
+				_ = x.Propose(t.Context(), d, setOf(fmt.Sprint(i)))
+			}
+		}
+		sleep(41500 * time.Millisecond)
+		w.isolate(2, false)
+		if err := w.nodes[2].Participate(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		sleep(time.Second)
+		w.wantAll(d, fmt.Sprint(leaderOf(d, 1, 4)))
+		if n := w.nodes[2].timeouts; n != 1 {
+			t.Errorf("%d round changes, want one", n)
+		}
+	})
+}
+
 func TestNobodyLeads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newNet(t, 4)
@@ -527,19 +553,27 @@ func TestCharonMessages(t *testing.T) {
 			}
 			w.keys[i] = k
 		}
-		taken := 0
+		x := w.nodes[1]
 		for _, v := range charonMessages(t) {
-			to := 0
-			if v.peer == 0 {
-				to = 1
-			}
-			if err := w.nodes[to].Handle(t.Context(), cluster.PeerIndex(v.peer), v.frame); err != nil {
+			err := x.Handle(t.Context(), cluster.PeerIndex(v.peer), v.frame)
+			if v.peer == 1 && !errors.Is(err, ErrOwn) || v.peer != 1 && err != nil {
 				t.Errorf("%s: %v", v.name, err)
 			}
-			taken++
 		}
-		if taken == 0 {
-			t.Fatal("no vectors")
+		// A proposal, votes, and a proof that a quorum voted wait.
+		if err := x.Participate(t.Context(), cluster.Duty{Slot: 100, Type: cluster.DutyAttester}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		var said []int64
+		for _, m := range x.Sniffed().Instances[0].Msgs {
+			if m.Msg.Msg.PeerIdx == 1 {
+				said = append(said, m.Msg.Msg.Type)
+			}
+		}
+		slices.Sort(said)
+		if !slices.Equal(said, []int64{int64(qbft.Prepare), int64(qbft.Commit)}) {
+			t.Errorf("answered with types %v, want PREPARE and COMMIT", said)
 		}
 	})
 }
@@ -619,4 +653,44 @@ func FuzzHandle(f *testing.F) {
 		cancel()
 		wg.Wait()
 	})
+}
+
+// A vote on a block with blobs carries the block again.
+func BenchmarkHandleBlock(b *testing.B) {
+	keys := []enr.Key{testKey(b, 0), testKey(b, 1), testKey(b, 2), testKey(b, 3)}
+	block := make([]byte, 3<<20)
+	v, hash, err := wirepb.WrapUnsigned(wirepb.NewUnsignedDataSet(cluster.UnsignedDataSet{{1}: block}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	m := &wirepb.QBFTConsensusMsg{Msg: &wirepb.QBFTMsg{Type: 2, Duty: &wirepb.Duty{Slot: slot, Type: 1}, PeerIdx: 1, Round: 1, ValueHash: hash[:]}, Values: []*anypb.Any{v}}
+	if err := wirepb.SignQBFT(m.Msg, keys[1].SignHash); err != nil {
+		b.Fatal(err)
+	}
+	frame, err := wirepb.Encode(m)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c, err := New(Options{
+		Self: 0, Nodes: 4, Sign: keys[0].SignHash,
+		Verify: func(p cluster.PeerIndex, h [32]byte, sig []byte) error {
+			return enr.VerifyHash(keys[p].PubKey(), h, sig)
+		},
+		Gate:       func(cluster.Duty) error { return nil },
+		RoundsFrom: func(cluster.Duty) time.Time { return time.Now() },
+		Deadline:   func(cluster.Duty) time.Time { return time.Now().Add(time.Hour) },
+		Send:       func(context.Context, cluster.PeerIndex, []byte) error { return nil },
+		Spawn:      func(string, func(context.Context) error) {},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	b.SetBytes(int64(len(frame)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := c.Handle(context.Background(), 1, frame); err != nil && !errors.Is(err, ErrBusy) {
+			b.Fatal(err)
+		}
+	}
 }

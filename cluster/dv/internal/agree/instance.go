@@ -1,6 +1,7 @@
 package agree
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -110,9 +111,25 @@ func (i *instance) value(h cluster.Root) *value {
 	return i.values[h]
 }
 
+// same finds the value that was written in exactly these bytes.
+func (i *instance) same(any *anypb.Any) (*value, cluster.Root) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for h, v := range i.values {
+		if v.any.GetTypeUrl() == any.GetTypeUrl() && bytes.Equal(v.any.GetValue(), any.GetValue()) {
+			return v, h
+		}
+	}
+	return nil, cluster.Root{}
+}
+
 func (i *instance) leader(round int64) cluster.PeerIndex {
 	return cluster.PeerIndex(qbft.Leader(uint64(i.duty.Slot), int64(i.duty.Type), round, i.c.o.Nodes))
 }
+
+// maxBehind is how many rounds may be made up for one by one, as all nodes do after a doubled round.
+// A node that is further behind was frozen or late, and goes to the running round at once.
+const maxBehind = 3
 
 // run drives the machine until the duty's deadline.
 func (i *instance) run(ctx context.Context) {
@@ -158,7 +175,11 @@ func (i *instance) run(ctx context.Context) {
 		case <-timer.C:
 			round := machine.Round()
 			i.c.o.Timeout(i.duty, round, i.leader(round))
-			machine.Timeout(round)
+			if running := rounds.Running(time.Now()); running > round+maxBehind {
+				machine.TimeoutTo(running)
+			} else {
+				machine.Timeout(round)
+			}
 		case <-i.over:
 			if !machine.Done() {
 				i.c.o.Undecided(i.duty, machine.Round())

@@ -167,12 +167,21 @@ func (i *Instance[V]) lead() {
 	}
 }
 
-// Timeout tells that the timer of a round has run out. A round that isn't current is ignored.
+// Timeout tells that the timer of a round has run out: the next one begins. A round that isn't
+// current is ignored.
 func (i *Instance[V]) Timeout(round int64) {
-	if !i.started || i.Done() || round != i.round {
+	if round == i.round {
+		i.TimeoutTo(round + 1)
+	}
+}
+
+// TimeoutTo tells that all rounds before one have run out, as when a node was frozen: what it would
+// have said in each of them, nobody waits for any more.
+func (i *Instance[V]) TimeoutTo(round int64) {
+	if !i.started || i.Done() || round <= i.round {
 		return
 	}
-	i.changeRound(round + 1)
+	i.changeRound(round)
 	i.c.Arm(i.round)
 	i.sendRoundChange()
 	i.drain()

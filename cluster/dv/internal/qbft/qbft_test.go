@@ -68,6 +68,31 @@ func TestTimer(t *testing.T) {
 	}
 }
 
+func TestRunning(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, proposer := range []bool{false, true} {
+		for _, after := range []time.Duration{-time.Hour, 0, 999 * time.Millisecond, time.Second, 1499 * time.Millisecond, 1500 * time.Millisecond, 20*time.Second + 1} {
+			now := start.Add(after)
+			r := NewTimer(start, proposer).Running(now)
+			if !NewTimer(start, proposer).Arm(r).After(now) || r > 1 && NewTimer(start, proposer).Arm(r-1).After(now) {
+				t.Errorf("proposer %t, %s after the start: round %d", proposer, after, r)
+			}
+		}
+	}
+}
+
+func TestTimeoutTo(t *testing.T) {
+	b := node(4, 0)
+	b.TimeoutTo(9) // not started
+	b.Start()
+	b.TimeoutTo(9)
+	b.TimeoutTo(4)
+	b.want(t, RoundChange)
+	if b.Round() != 9 || !slices.Equal(b.armed, []int64{1, 9}) {
+		t.Errorf("round %d, armed %v", b.Round(), b.armed)
+	}
+}
+
 // box is one instance with what it said.
 type box struct {
 	*Instance[string]

@@ -37,3 +37,8 @@ func (t *Timer) Arm(round int64) time.Time {
 	t.first[round] = first
 	return first
 }
+
+// Running is the round that a moment belongs to when no round is doubled.
+func (t *Timer) Running(now time.Time) int64 {
+	return max(1, int64((now.Sub(t.start)-t.extra)/time.Second)+1)
+}
