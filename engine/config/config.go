@@ -38,6 +38,7 @@ type Config struct {
 	Beacons        []string      // beacon node endpoints, http(s)
 	PeerListen     string        // host:port where a node listens for its peers
 	Peers          []string      // NODE=HOST:PORT, static addresses of peers
+	NeverSigned    bool          // no program ever signed with the keys of these nodes
 	LooseModes     bool          // run keys that others can read, on mainnet and gnosis too
 	Workers        int           // data workers on this machine; -1: one per core but one
 	WorkerNice     int           // 0 to 19
@@ -163,6 +164,7 @@ var keys = []Key{
 	list("beacon.endpoints", "beacon-node-endpoints", "beacon nodes, as in http://127.0.0.1:5052; without one, nodes are shown and do not sign", func(c *Config) *[]string { return &c.Beacons }),
 	text("p2p.listen", "p2p-tcp-address", "host:port where a node listens for its peers", func(c *Config) *string { return &c.PeerListen }, hostPort),
 	list("p2p.peers", "p2p-peers", "addresses of peers, as in node1=10.0.0.2:3610; others are found by those who know us", func(c *Config) *[]string { return &c.Peers }),
+	boolean("node.keys-never-signed", "keys-never-signed", "no program ever signed with these keys: a new node need not wait two epochs first", func(c *Config) *bool { return &c.NeverSigned }),
 	boolean("node.allow-loose-modes", "allow-loose-modes", "run keys that other users can read, on mainnet and gnosis too", func(c *Config) *bool { return &c.LooseModes }),
 	{"workers.count", "workers", "data workers on this machine: a number, or auto for one per core but one",
 		func(c *Config) string {

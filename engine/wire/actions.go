@@ -77,7 +77,12 @@ func (e *Engine) verbs() map[engine.ActionKind]act.Verb {
 		engine.KindStopEngine:     {Plan: planStop, Run: e.runStop},
 	}
 	maps.Copy(v, clusterVerbs())
-	maps.Copy(v, e.jobVerbs())
+	if e.proves() { // who does not, answers that he does not
+		maps.Copy(v, e.jobVerbs())
+		v[engine.KindPauseWorkers] = act.Verb{Plan: e.planPause, Run: e.runPause, Resume: e.resumePause, Cancel: e.cancelPause, Long: true}
+		v[engine.KindResumeWorkers] = act.Verb{Plan: e.planResume, Run: e.runResume}
+		v[engine.KindRestartWorkers] = act.Verb{Plan: e.planRestart, Run: e.runRestart, Resume: e.runRestart, Cancel: e.cancelPause, Long: true}
+	}
 	return v
 }
 

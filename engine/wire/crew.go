@@ -319,6 +319,7 @@ func numaOf(cpu *prover.CPU) *int {
 
 func (e *Engine) startSuper(ctx context.Context) error {
 	e.crew = newCrew(e.machine, e.state.Tell)
+	e.fleet = &fleet{machine: e.machine, tell: e.state.Tell}
 	s, err := super.New(super.Options{Spawner: e.scope("super"), Handles: handles{e.store.Shelf("handles")}, OnChange: e.onProcess,
 		Logger: e.log, Owner: e.o.Config.StateDir})
 	if err != nil {
@@ -331,12 +332,15 @@ func (e *Engine) startSuper(ctx context.Context) error {
 		cpu := place(core, cpus)
 		e.crew.add(&member{id: string(prover.WorkerFor(core)), core: core, cpu: cpu, numa: numaOf(cpu), nice: e.o.Config.WorkerNice})
 	}
-	e.crew.add(&member{id: verifierID})
+	if e.proves() {
+		e.crew.add(&member{id: verifierID})
+	}
 	return nil
 }
 
 // onProcess hears of every change of a process, in order.
 func (e *Engine) onProcess(st super.Status) {
+	e.fleet.onProcess(st)
 	before := 0
 	e.crew.update(st.ID, func(m *member) { before, m.proc = m.proc.PID, st })
 	note := func(what string, level engine.Level, text string) {
@@ -405,7 +409,10 @@ func (e *Engine) startWorkers(ctx context.Context) error {
 	if err != nil {
 		e.log.Warn("super.adopt", "err", err)
 	}
-	want := []string{verifierID}
+	var want []string
+	if e.proves() {
+		want = append(want, verifierID)
+	}
 	for i := range e.workers() {
 		want = append(want, string(prover.WorkerFor(prover.Core(i+1))))
 	}
@@ -413,7 +420,7 @@ func (e *Engine) startWorkers(ctx context.Context) error {
 		e.crew.update(st.ID, func(m *member) { m.proc = st })
 	}
 	for _, st := range e.super.List() {
-		if !slices.Contains(want, st.ID) {
+		if !slices.Contains(want, st.ID) && !e.isNode(st.ID) {
 			e.log.Info("worker.remove", "worker", st.ID)
 			id := st.ID
 			e.scopes["super"].Go("super.remove", func(ctx context.Context) error { return e.super.Stop(ctx, id) })
@@ -425,6 +432,15 @@ func (e *Engine) startWorkers(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// isNode tells whether a process is that of a configured node.
+func (e *Engine) isNode(id string) bool {
+	if e.o.Config.ClusterDir == "" {
+		return false
+	}
+	dirs, err := nodeDirsOf(e.o.Config.ClusterDir)
+	return err == nil && slices.ContainsFunc(dirs, func(d string) bool { return filepath.Base(d) == id })
 }
 
 func (e *Engine) startWorker(ctx context.Context, id string) error {

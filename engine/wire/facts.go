@@ -134,7 +134,9 @@ func (e *Engine) sample(ctx context.Context) error {
 		}
 		now := time.Now().UTC()
 		e.crew.refresh()
-		e.jobs.tick(now)
+		if e.jobs != nil {
+			e.jobs.tick(now)
+		}
 		if n := e.workers(); n > 0 {
 			heard := 0
 			for _, w := range e.state.Snapshot().Workers.List() {

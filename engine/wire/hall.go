@@ -68,6 +68,7 @@ type Engine struct {
 	tasks   *monitor.Tasks
 	crew    *crew
 	jobs    *jobFacts
+	fleet   *fleet
 
 	scopes map[string]*life.Scope
 
@@ -132,6 +133,7 @@ func (e *Engine) startList(gate *gatedWriter) []life.Step {
 		{Name: "take up acts", Do: func(ctx context.Context) error { return e.desk.Resume(ctx) }},
 		{Name: "host", Do: e.startHost},
 		{Name: "nodes", Do: e.startNodes},
+		{Name: "fleet", Do: e.startFleet},
 		{Name: "rpc", Do: e.startRPC},
 		{Name: "monitor", Do: e.startMonitor},
 	}
@@ -314,9 +316,15 @@ func (e *Engine) startState(context.Context) error {
 	c := e.o.Config
 	info := engine.Info{ID: e.store.ID(), Name: c.Name, Machine: e.machine, StateDir: c.StateDir, Socket: e.o.Config.SocketPath(), PID: os.Getpid(),
 		Version: e.o.Version, StartedAt: time.Now().UTC(), Roles: e.roles(), Practice: c.Practice}
-	parts := []engine.SectionName{engine.SecMachines, engine.SecGPUs, engine.SecWorkers, engine.SecJobs}
-	if len(c.NodeDirs) > 0 {
+	parts := []engine.SectionName{engine.SecMachines, engine.SecGPUs}
+	if e.proves() {
+		parts = append(parts, engine.SecWorkers, engine.SecJobs)
+	}
+	if e.runsNodes() {
 		parts = append(parts, engine.SecNodes)
+		if len(c.Beacons) > 0 {
+			parts = append(parts, engine.SecClusters)
+		}
 	}
 	s, err := state.New(state.Options{Info: info, Journal: e.store, Catalog: catalog.Fill, ShowAfter: catalog.ShowAfter, Marks: e.store.Shelf("alert-marks"), Parts: parts, Logger: e.log})
 	if err != nil {
@@ -328,10 +336,23 @@ func (e *Engine) startState(context.Context) error {
 	return nil
 }
 
+// runsNodes tells whether this engine was given distributed-validator nodes.
+func (e *Engine) runsNodes() bool { return len(e.o.Config.NodeDirs) > 0 || e.o.Config.ClusterDir != "" }
+
+// proves tells whether this engine carries the job queue. One that was given nodes
+// and told to have no workers carries none, and its views leave the bar.
+func (e *Engine) proves() bool { return e.workers() > 0 || !e.runsNodes() }
+
 func (e *Engine) roles() []engine.Role {
-	r := []engine.Role{engine.RoleMachine, engine.RoleControl}
+	r := []engine.Role{engine.RoleMachine}
+	if e.proves() {
+		r = append(r, engine.RoleControl)
+	}
 	if e.workers() > 0 {
 		r = append(r, engine.RoleWorkers)
+	}
+	if e.runsNodes() {
+		r = append(r, engine.RoleDV)
 	}
 	return r
 }

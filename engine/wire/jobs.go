@@ -24,6 +24,9 @@ const maxWitnesses = 1000
 
 func (e *Engine) startQueue(context.Context) error {
 	c := e.o.Config
+	if !e.proves() {
+		return nil
+	}
 	blobs, err := queue.OpenBlobs(queue.BlobOptions{Dir: e.path("blobs"), MaxKeyBytes: int64(min(c.KeepKeys, 1<<62))})
 	if err != nil {
 		return err
