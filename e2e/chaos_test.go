@@ -17,6 +17,7 @@ import (
 // Workers, stubs, the verifier and the engine are killed at random under load
 // for a minute. Every job that was submitted is verified, exactly once.
 func TestEveryJobIsVerifiedExactlyOnce(t *testing.T) {
+	t.Parallel()
 	length := time.Minute
 	if testing.Short() {
 		length = 12 * time.Second
@@ -71,7 +72,7 @@ func TestEveryJobIsVerifiedExactlyOnce(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(250 * time.Millisecond):
+			case <-time.After(400 * time.Millisecond):
 			}
 			circuit := []string{"small", "small", "medium"}[i%3]
 			rec := do(engine.SubmitJob{

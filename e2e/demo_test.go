@@ -24,6 +24,7 @@ type demoReport struct {
 }
 
 func TestDemoWithoutAScreen(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -61,6 +62,7 @@ func (p *place) nothingLeft() {
 }
 
 func TestDemoLeavesNothingAfterSIGKILL(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	c := exec.Command(provost, "demo", "--no-tui")
 	c.Env, c.Dir = p.env, p.dir
@@ -91,6 +93,7 @@ func TestDemoLeavesNothingAfterSIGKILL(t *testing.T) {
 
 // What dies in the demo is started again, and the jobs go on.
 func TestDemoRestartsWhatDies(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -28,6 +29,13 @@ import (
 var provost string
 
 func TestMain(m *testing.M) {
+	// Most of what is tested here waits for processes: more of it goes on at once than there are cores.
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		flag.Set("test.parallel", "4")
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "provost-e2e-")
 		if err != nil {

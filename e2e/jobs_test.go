@@ -17,6 +17,7 @@ import (
 // A worker that is killed in the middle of a job loses nothing: the same job is
 // proved by another attempt and verified once.
 func TestKilledWorkerLosesNoJob(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	p.start("--workers", "2")
 	worker, pid, job := p.freeze()
@@ -43,8 +44,10 @@ func TestKilledWorkerLosesNoJob(t *testing.T) {
 // An engine that is killed in the middle of a job finds it still being proved: same
 // process, same attempt.
 func TestRestartedEngineTakesUpItsWorkers(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]syscall.Signal{"killed": syscall.SIGKILL, "stopped": syscall.SIGTERM} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlace(t)
 			eng := p.start("--workers", "1")
 			worker, pid, job := p.freeze()

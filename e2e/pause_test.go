@@ -65,6 +65,7 @@ func (p *place) act(kind engine.ActionKind) engine.ActRow {
 // A pause lets the job in hand end, lasts over every kind of restart with the same
 // end, and is over when somebody says so.
 func TestPauseDrainsAndOutlivesRestarts(t *testing.T) {
+	t.Parallel()
 	p := newPlace(t)
 	eng := p.start("--workers", "2")
 	worker, pid, job := p.freeze()
