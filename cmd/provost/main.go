@@ -214,9 +214,9 @@ func keepCrash(where string, value any, stack []byte) string {
 // to a connection that is taken up again when it breaks.
 func attachedScreen(ctx context.Context, l launch.Launcher, e engine.Engine, o cli.ScreenOptions) error {
 	t := screenOptions(e, o)
-	if c, ok := e.(interface{ Hello() rpc.Hello }); ok && c.Hello().Engine != nil {
+	if c, ok := e.(*rpc.Client); ok && c.Hello().Engine != nil {
 		info := c.Hello().Engine
-		r, err := l.Redial(ctx, info.Socket)
+		r, err := l.Redial(ctx, c.Socket())
 		if err != nil {
 			return err
 		}

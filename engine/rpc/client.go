@@ -88,6 +88,10 @@ func Dial(ctx context.Context, o DialOptions) (*Client, error) {
 // Hello is what the engine said about itself when it was dialled.
 func (c *Client) Hello() Hello { return c.hello }
 
+// Socket is the path on which the engine was dialled. The engine may know its socket
+// by another one, when it is reached from a container or over a forwarded socket.
+func (c *Client) Socket() string { return c.o.Socket }
+
 // Close frees what the client holds. Open feeds and log streams have their own Close.
 func (c *Client) Close() error {
 	c.http.CloseIdleConnections()
