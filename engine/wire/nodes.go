@@ -106,7 +106,7 @@ func (e *Engine) startFleet(ctx context.Context) error {
 	for _, d := range dirs {
 		id := filepath.Base(d)
 		f.nodes = append(f.nodes, &fleetNode{id: id, dir: d, raised: map[string]engine.Raise{},
-			socket: filepath.Join(e.o.Config.RuntimeDir, strings.TrimSuffix(filepath.Base(e.o.Config.SocketPath()), ".sock")+"-"+id+".sock")})
+			socket: filepath.Join(e.nodeRuntime(), id+".sock")})
 	}
 	f.showLocked()
 	nodes := f.nodes
@@ -124,11 +124,17 @@ func (e *Engine) startFleet(ctx context.Context) error {
 	return nil
 }
 
+// nodeRuntime is the directory of the nodes' sockets: apart from ours, so that who
+// looks for engines finds the one that shows them all.
+func (e *Engine) nodeRuntime() string {
+	return strings.TrimSuffix(e.o.Config.WorkerSocketPath(), ".workers.sock") + ".nodes"
+}
+
 // nodeSpec is the engine process of one node. Its state lies in the node's own directory.
 func (e *Engine) nodeSpec(n *fleetNode, port int, addrs []string) super.Spec {
 	c := e.o.Config
 	argv := []string{"", "up", "--no-tui", "--config", os.DevNull, "--name", n.id, "--state-dir", filepath.Join(n.dir, "provost", "engine"),
-		"--runtime-dir", c.RuntimeDir, "--socket", n.socket, "--workers", "0", "--data-dir", n.dir, "--log-format", "json", "--status-every", "0",
+		"--runtime-dir", e.nodeRuntime(), "--socket", n.socket, "--workers", "0", "--data-dir", n.dir, "--log-format", "json", "--status-every", "0",
 		"--p2p-tcp-address", fmt.Sprintf("127.0.0.1:%d", port), "--p2p-peers", strings.Join(addrs, ",")}
 	if len(c.Beacons) > 0 {
 		argv = append(argv, "--beacon-node-endpoints", strings.Join(c.Beacons, ","))
