@@ -137,7 +137,7 @@ func areaOf(c Code) string {
 		return AreaHosts
 	case "gpu":
 		return AreaGPUs
-	case "node", "cluster":
+	case "node", "cluster", "duty", "duties", "validator", "peer", "beacon":
 		return AreaNodes
 	}
 	return AreaEngine

@@ -2,6 +2,7 @@ package tui
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
@@ -348,4 +349,32 @@ func TestSplitWords(t *testing.T) {
 			t.Errorf("%q: %q, want %q", in, got, want)
 		}
 	}
+}
+
+// TestEventsFold: a busy queue is one line on the overview; everything else stays
+// to be seen, and the journal has every entry.
+func TestEventsFold(t *testing.T) {
+	e := script(7)
+	s := newStage(t, e).pull().size(160, 48)
+	s.m.entries = nil
+	n := uint64(0)
+	add := func(what, id, text string, level engine.Level, facts ...engine.Fact) {
+		n++
+		s.m.entries = append(s.m.entries, engine.Entry{N: n, At: curtain.Add(time.Duration(n) * time.Second), Level: level, What: what, Key: engine.Key{ID: id}, Text: text, Facts: facts})
+	}
+	submit := engine.Fact{Name: "command", Value: "provost submit job --zkey=a --witness=b"}
+	add("worker.start", "w1", "w1 runs, pid 7", engine.LevelNote)
+	for i := range 60 {
+		act, job := fmt.Sprintf("a%d", i), fmt.Sprintf("jabcdefghijklmnop%04d", i)
+		add("act.asked", act, "make 1 proof", engine.LevelNote, submit)
+		add("act.done", act, "done: make 1 proof", engine.LevelNote)
+		add("job.verified", job, job+": verified, proved in 60ms", engine.LevelNote)
+	}
+	add("job.failed", "jzzzzzzzzzzzzzzzzzzzz", "jzzzzzzzzzzzzzzzzzzzz: failed", engine.LevelWarn)
+	s.m.dirty = true
+	s.shows("60 jobs verified, newest jabcdefg, since", "60 submissions, newest: make 1 proof, since", "w1 runs, pid 7", "jzzzzzzz: failed").hides("jzzzzzzzz", "verified, proved")
+	add("job.verified", "jnewnewnewnewnewnewn1", "jnewnewnewnewnewnewn1: verified, proved in 60ms", engine.LevelNote)
+	s.m.dirty = true
+	s.shows("61 jobs verified, newest jnewnewn")
+	s.keys("8").shows("jnewnewnewnewnewnewn1: verified", "done: make 1 proof", "jabcdefghijklmnop0059: verified")
 }

@@ -345,13 +345,13 @@ func TestRestartSentence(t *testing.T) {
 		is(nil, "not known yet")
 		w := enginetest.Worker(1, 0)
 		s.Tell(state.PutWorker{Row: w}, state.SetJobTotals{})
-		is(true, "pause until the engine is back")
+		is(true, "verifying and handing out pause")
 		job := w
 		jobID := engine.JobRow{ID: "j1"}.ID
 		job.Job, job.State = &jobID, engine.WorkerRun
 		s.Tell(state.PutWorker{Row: job}, state.SetJobTotals{Totals: engine.JobTotals{Leased: 1, Proved: 2}},
 			state.PutAct{Row: engine.ActRow{Key: engine.Key{ID: "a1"}, ID: "a1", State: engine.ActHolding}})
-		is(true, "1 job being proved goes on", "2 proofs wait", "1 act under way is taken up again")
+		is(true, "1 job goes on in the workers", "2 proofs wait", "1 act resumes")
 		job.State = engine.WorkerUnknown
 		s.Tell(state.PutWorker{Row: job})
 		is(nil, "1 worker is in an unknown state")

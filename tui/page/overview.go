@@ -14,8 +14,9 @@ import (
 
 // overview is view 1: one sentence first, numbers after.
 type overview struct {
-	binds []Binding
-	lines []part
+	binds  []Binding
+	lines  []part
+	events events
 }
 
 // part is one line of a block and how much it is worth keeping when the screen
@@ -90,7 +91,12 @@ func (o *overview) narrow(b *widget.Buffer, l *Look, r widget.Rect) {
 	add := func(keep int, draw func(*widget.Buffer, *Look, widget.Rect)) { lines = append(lines, part{keep, draw}) }
 	add(dropNever, drawVerdict)
 	add(dropSpace, blank)
-	add(dropNever, labelled("RESTART", drawRestart))
+	if r.H >= 16 && len(restartWhy(l, r.W-12)) > 1 {
+		add(dropNever, labelled("RESTART", drawRestartWrapped))
+		add(dropNever, labelled("", drawRestartMore))
+	} else {
+		add(dropNever, labelled("RESTART", drawRestart))
+	}
 	add(dropSpace, blank)
 	if l.Snap.Workers != nil || !l.Ready() {
 		add(dropNever, labelled("WORKERS", drawWorkerCounts))
@@ -126,11 +132,13 @@ func (o *overview) narrow(b *widget.Buffer, l *Look, r widget.Rect) {
 	})
 	// At least three events are worth more than what is dropped before them.
 	events := max(3, r.H-len(lines))
-	for i := range min(events, len(l.Entries)) {
-		e := len(l.Entries) - 1 - i
-		add(dropEvent, func(b *widget.Buffer, l *Look, r widget.Rect) { drawEvent(b, l, r.In(1), &l.Entries[e]) })
+	all := o.events.of(l.Entries)
+	for i := range min(events, len(all)) {
+		add(dropEvent, func(b *widget.Buffer, l *Look, r widget.Rect) {
+			drawEventText(b, l, r.In(1), all[i].entry, all[i].words(l))
+		})
 	}
-	if len(l.Entries) == 0 {
+	if len(all) == 0 {
 		add(dropEvent, func(b *widget.Buffer, _ *Look, r widget.Rect) {
 			b.Text(r.In(1), "none heard by this screen yet", theme.Hint.S())
 		})
@@ -182,7 +190,7 @@ func (o *overview) boxes(b *widget.Buffer, l *Look, r widget.Rect, columns int) 
 		drawJobBox(b, l, b.Box(r, "Jobs and nodes", "J jobs").In(1))
 	}
 	events := func(r widget.Rect) {
-		drawEventBox(b, l, b.Box(r, "Events", "8 alerts").In(1))
+		drawEventBox(b, l, b.Box(r, "Events", "8 alerts").In(1), o.events.of(l.Entries))
 	}
 	if columns == 2 {
 		// Two rows of boxes get what they need, the events what is left, at least four lines.
@@ -266,29 +274,58 @@ func drawVerdict(b *widget.Buffer, l *Look, r widget.Rect) {
 	}
 }
 
-func drawRestart(b *widget.Buffer, l *Look, r widget.Rect) {
+// restartHead is what stands before the reasons: whether a restart is safe now.
+func restartHead(l *Look) (word, rest string, role theme.Role) {
 	if l.Snap.Verdict == nil || l.Snap.Verdict.Value.Restart.Safe == nil {
-		why := "not known"
-		if l.Snap.Verdict != nil && l.Snap.Verdict.Value.Restart.Why != "" {
-			why = l.Snap.Verdict.Value.Restart.Why
-		}
-		b.Text(b.Text(r, "?  ", theme.Unknown.S()), why, theme.Hint.S())
-		return
+		return "?", "", theme.Unknown
 	}
 	re := &l.Snap.Verdict.Value.Restart
-	if *re.Safe {
-		r = b.Text(r, "SAFE", theme.OK.S().With(theme.Strong))
-		if re.ForS != nil {
-			// The engine counted from the moment of its snapshot.
-			left := time.Duration(*re.ForS*float64(time.Second)) - l.Now.Sub(l.Snap.Verdict.At)
-			r = b.Text(r, " for "+Left(left), theme.Text.S())
-		}
-	} else {
-		r = b.Text(r, "NOT NOW", theme.Warn.S().With(theme.Strong))
+	if !*re.Safe {
+		return "NOT NOW", "", theme.Warn
 	}
-	if re.Why != "" {
-		b.Text(b.Text(r, "  ", theme.Text.S()), re.Why, theme.Text.S())
+	if re.ForS != nil {
+		// The engine counted from the moment of its snapshot.
+		left := time.Duration(*re.ForS*float64(time.Second)) - l.Now.Sub(l.Snap.Verdict.At)
+		rest = " for " + Left(left)
 	}
+	return "SAFE", rest, theme.OK
+}
+
+// restartWhy is the reason in lines: the first beside the word, the others below.
+func restartWhy(l *Look, width int) []string {
+	why := ""
+	if l.Snap.Verdict != nil {
+		why = l.Snap.Verdict.Value.Restart.Why
+	}
+	word, rest, role := restartHead(l)
+	if why == "" && role == theme.Unknown {
+		why = "not known"
+	}
+	return widget.Wrap(strings.Fields(why), max(width-widget.Width(word+rest)-2, 20))
+}
+
+func drawRestart(b *widget.Buffer, l *Look, r widget.Rect) {
+	word, rest, role := restartHead(l)
+	why := restartWhy(l, r.W)
+	r = b.Text(r, word, role.S().With(theme.Strong))
+	r = b.Text(b.Text(r, rest, theme.Text.S()), "  ", theme.Text.S())
+	b.Text(r, strings.Join(why, " "), theme.Text.S())
+}
+
+// drawRestartWrapped is drawRestart where drawRestartMore follows.
+func drawRestartWrapped(b *widget.Buffer, l *Look, r widget.Rect) {
+	word, rest, role := restartHead(l)
+	why := restartWhy(l, r.W)
+	r = b.Text(r, word, role.S().With(theme.Strong))
+	r = b.Text(b.Text(r, rest, theme.Text.S()), "  ", theme.Text.S())
+	b.Text(r, why[0], theme.Text.S())
+}
+
+// drawRestartMore goes on with the reason below its first line.
+func drawRestartMore(b *widget.Buffer, l *Look, r widget.Rect) {
+	word, rest, _ := restartHead(l)
+	why := restartWhy(l, r.W)
+	b.Text(r.Skip(widget.Width(word+rest)+2), strings.Join(why[1:], " "), theme.Text.S())
 }
 
 // countOrder is the order of counts on a line: what works, then the worst first,
@@ -434,8 +471,9 @@ func gpuTitle(l *Look) string {
 	return fmt.Sprintf("GPUs %d in %s", l.Sum.GPUs, count(len(hosts), "host"))
 }
 
-// noGPUs says why there are none, in the driver's words.
-func noGPUs(l *Look) string {
+// noGPUs says why there are none, in the driver's words, or the first of them where
+// there is no room for more.
+func noGPUs(l *Look, width int) string {
 	why, looked := "", 0
 	for i := range l.Snap.Machines.List() {
 		d := &l.Snap.Machines.Rows[i].GPUDriver
@@ -455,6 +493,9 @@ func noGPUs(l *Look) string {
 	case why == "":
 		return "none"
 	}
+	if widget.Width(why)+6 > width {
+		why, _, _ = strings.Cut(why, ": ")
+	}
 	return "none: " + why
 }
 
@@ -465,7 +506,7 @@ func drawGPULine(b *widget.Buffer, l *Look, r widget.Rect) {
 			b.Text(r, "?", theme.Unknown.S())
 			return
 		}
-		b.Text(r, noGPUs(l), theme.Hint.S())
+		b.Text(r, noGPUs(l, r.W), theme.Hint.S())
 		return
 	}
 	r = b.Text(r, fmt.Sprintf("%d up", s.GPUUp), theme.OK.S())
@@ -649,10 +690,12 @@ func drawSources(b *widget.Buffer, l *Look, r widget.Rect) {
 				k = len(groups) - 1
 			}
 			groups[k].n++
-			// Counted in whole periods: a source that answers in time stands still.
-			if p := time.Duration(s.PeriodS * float64(time.Second)); p > 0 {
-				groups[k].worst = max(groups[k].worst, (l.Now.Sub(*s.At)+p-1)/p*p, p)
+			// Counted in whole periods where these are short: a source that answers in time stands still.
+			age := l.Now.Sub(*s.At)
+			if p := time.Duration(s.PeriodS * float64(time.Second)); p > 0 && p < 10*time.Second {
+				age = max((age+p-1)/p*p, p)
 			}
+			groups[k].worst = max(groups[k].worst, age)
 		}
 	}
 	for _, g := range groups {
@@ -667,25 +710,12 @@ func drawSources(b *widget.Buffer, l *Look, r widget.Rect) {
 	}
 }
 
-func drawEvent(b *widget.Buffer, l *Look, r widget.Rect, e *engine.Entry) {
-	when := Clock(e.At, l.Now)
-	if l.Ages {
-		when = Age(l.Now.Sub(e.At)) + " ago"
-	}
-	role := theme.OfLevel(e.Level)
-	b.Text(r.Top(1), when, theme.Hint.S())
-	r = r.Skip(max(len(when), 8) + 2)
-	b.Text(r, theme.LevelMark(e.Level), role.S())
-	r = r.Skip(4)
-	b.Text(r, e.Text, theme.Text.S())
-}
-
-func drawEventBox(b *widget.Buffer, l *Look, r widget.Rect) {
-	if len(l.Entries) == 0 {
+func drawEventBox(b *widget.Buffer, l *Look, r widget.Rect, all []event) {
+	if len(all) == 0 {
 		b.Text(r.Line(0), "none heard by this screen yet", theme.Hint.S())
 	}
-	for y := 0; y < r.H && y < len(l.Entries); y++ {
-		drawEvent(b, l, r.Line(y), &l.Entries[len(l.Entries)-1-y])
+	for y := 0; y < r.H && y < len(all); y++ {
+		drawEventText(b, l, r.Line(y), all[y].entry, all[y].words(l))
 	}
 }
 
@@ -739,10 +769,11 @@ func drawWorkersBox(b *widget.Buffer, l *Look, r widget.Rect) {
 }
 
 func drawJobBox(b *widget.Buffer, l *Look, r widget.Rect) {
-	lines := []part{
-		{dropNever, labelled9("restart", drawRestart)},
-		{dropNever, labelled9("jobs", drawJobs)},
+	lines := []part{{dropNever, labelled9("restart", drawRestart)}}
+	if r.H >= 4 && len(restartWhy(l, r.W-9)) > 1 {
+		lines = []part{{dropNever, labelled9("restart", drawRestartWrapped)}, {dropNever, labelled9("", drawRestartMore)}}
 	}
+	lines = append(lines, part{dropNever, labelled9("jobs", drawJobs)})
 	if l.Sparks && len(trend(l.Snap, "jobs_verified", "")) > 0 {
 		lines = append(lines, part{dropSpark, drawJobTrend})
 	}
@@ -795,11 +826,13 @@ func labelled9(name string, draw func(b *widget.Buffer, l *Look, r widget.Rect))
 func drawGPUBox(b *widget.Buffer, l *Look, r widget.Rect) {
 	rows := l.Snap.GPUs.List()
 	if len(rows) == 0 {
-		text := noGPUs(l)
+		text := noGPUs(l, r.W*r.H)
 		if !l.Ready() {
 			text = "?"
 		}
-		b.Text(r.Line(0), text, theme.Hint.S())
+		for y, s := range widget.Wrap(strings.Fields(text), max(r.W, 20)) {
+			b.Text(r.Line(y), s, theme.Hint.S())
+		}
 		return
 	}
 	for y := 0; y < len(rows) && y < r.H-1; y++ {
@@ -892,8 +925,12 @@ func drawHostBox(b *widget.Buffer, l *Look, r widget.Rect) {
 				b.Text(line, fmt.Sprintf("%d/%d", pool.Used(), pool.Total), theme.Text.S())
 			}
 		}
-		if line.W > 26 {
-			drawFree(b, l, line.Skip(25), m, pool)
+		free := 25
+		if line.W <= 44 && known && pool.Total > 0 {
+			free = 13 // no bar
+		}
+		if line.W > free+1 {
+			drawFree(b, l, line.Skip(free), m, pool)
 		}
 	}
 	if left > 0 {
