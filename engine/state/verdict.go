@@ -13,11 +13,8 @@ import (
 // judge works the verdict out anew.
 func (m *model) judge(now time.Time) {
 	v := verdictOf(m.openAlerts(), m.sources.rows, m.engine.value.StartedAt, now)
-	v.Restart = m.restart(now)
+	v.Restart = m.restart()
 	old := m.verdict.value
-	if m.verdict.pub != nil {
-		v.Restart = steady(v.Restart, now, old.Restart, m.verdict.pub.At)
-	}
 	v.Since = old.Since
 	if v.Word != old.Word || old.Since.IsZero() {
 		v.Since = now.UTC()
@@ -85,50 +82,7 @@ func follows(f engine.Finding, open []engine.Finding) bool {
 
 // restart answers whether the engine may be restarted now. Workers are processes
 // of their own and are taken over by the next engine; only the engine's own part pauses.
-func (m *model) restart(now time.Time) engine.Restart {
-	own := m.restartEngine()
-	if rows := m.dv.clusters.rows; m.on[engine.SecClusters] && len(rows) > 0 && (own.Safe == nil || *own.Safe) {
-		// A validator's duty outweighs what is not known of workers.
-		dv := engine.JoinRestart(rows, now)
-		switch {
-		case dv.Safe == nil || !*dv.Safe:
-			return dv
-		case own.Safe == nil:
-			own.QuorumWithoutMe, own.Need = dv.QuorumWithoutMe, dv.Need
-			return own
-		}
-		if own.Why != idle {
-			dv.Why += "; " + own.Why
-		}
-		return dv
-	}
-	return own
-}
-
-// steady keeps an answer whose end is where it was, so that a countdown alone
-// changes nothing.
-func steady(now engine.Restart, at time.Time, old engine.Restart, was time.Time) engine.Restart {
-	if now.ForS == nil || old.ForS == nil {
-		return now
-	}
-	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-	if d := at.Add(seconds(*now.ForS)).Sub(was.Add(seconds(*old.ForS))); d.Abs() < time.Second {
-		now.ForS = old.ForS
-	} else {
-		return now
-	}
-	same := now
-	if reflect.DeepEqual(same, old) {
-		return old
-	}
-	left := *old.ForS - at.Sub(was).Seconds() // published anew: counted from now
-	now.ForS = &left
-	return now
-}
-
-const idle = "nothing runs that a restart would disturb"
-
-func (m *model) restartEngine() engine.Restart {
+func (m *model) restart() engine.Restart {
 	yes, no := true, false
 	if step := m.engine.value.Stopping; step != "" {
 		return engine.Restart{Safe: &no, Why: "the engine is stopping already (" + step + ")"}
@@ -172,7 +126,7 @@ func (m *model) restartEngine() engine.Restart {
 		parts = append(parts, count(open, "act resumes", "acts resume"))
 	}
 	if len(parts) == 0 {
-		parts = []string{idle}
+		parts = []string{"nothing runs that a restart would disturb"}
 	}
 	return engine.Restart{Safe: &yes, Why: strings.Join(parts, "; ")}
 }
