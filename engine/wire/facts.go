@@ -157,8 +157,8 @@ func (e *Engine) sample(ctx context.Context) error {
 // startNodes reads the node directories that the engine was given, in the
 // background: opening keystores at full strength takes seconds.
 func (e *Engine) startNodes(context.Context) error {
-	if len(e.o.Config.NodeDirs) == 0 {
-		return nil
+	if len(e.o.Config.NodeDirs) == 0 || len(e.o.Config.Beacons) > 0 {
+		return nil // with a beacon node they are run, not just read
 	}
 	var rows []engine.NodeRow
 	for _, dir := range e.o.Config.NodeDirs {

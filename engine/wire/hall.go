@@ -56,19 +56,20 @@ type Engine struct {
 	life    *life.Life
 	machine string
 
-	store   *store.Store
-	state   *state.State
-	desk    *act.Desk
-	super   *super.Supervisor
-	hub     *run.Hub
-	queue   *queue.Queue
-	blobs   *queue.Blobs
-	server  *rpc.Server
-	monitor *monitor.Server
-	tasks   *monitor.Tasks
-	crew    *crew
-	jobs    *jobFacts
-	fleet   *fleet
+	store    *store.Store
+	state    *state.State
+	desk     *act.Desk
+	super    *super.Supervisor
+	hub      *run.Hub
+	queue    *queue.Queue
+	blobs    *queue.Blobs
+	server   *rpc.Server
+	monitor  *monitor.Server
+	tasks    *monitor.Tasks
+	crew     *crew
+	jobs     *jobFacts
+	fleet    *fleet
+	nodeRows nodeRows
 
 	scopes map[string]*life.Scope
 
@@ -134,6 +135,7 @@ func (e *Engine) startList(gate *gatedWriter) []life.Step {
 		{Name: "host", Do: e.startHost},
 		{Name: "nodes", Do: e.startNodes},
 		{Name: "fleet", Do: e.startFleet},
+		{Name: "dv", Do: e.startDV},
 		{Name: "rpc", Do: e.startRPC},
 		{Name: "monitor", Do: e.startMonitor},
 	}
@@ -150,6 +152,8 @@ func (e *Engine) stopList() []life.Step {
 			return nil
 		}},
 		{Name: "end acts", Do: e.closeScope("act"), Limit: 3 * time.Second},
+		// The duty in hand is ended by its own deadline or here; a partial that left is harmless.
+		{Name: "stop signing", Do: e.closeScope("dv"), Limit: 4 * time.Second},
 		{Name: "stop leasing jobs", Do: e.closeScope("queue"), Limit: 3 * time.Second},
 	}
 	if e.withWork {

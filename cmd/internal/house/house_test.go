@@ -45,6 +45,8 @@ var ours = map[string]row{
 	"cmd/internal/cli":   {[]string{"cmd/internal/", "engine", "engine/config", "cluster", "prover", "assets"}, "the command tree gets what runs handed to it, so that it can be tested without"},
 	"cmd/internal/print": {[]string{"engine", "cluster", "prover"}, "printers turn values into text and nothing else"},
 
+	"cluster/dv":                {[]string{"cluster", "cluster/internal/", "cluster/guard"}, "the door of a running node stitches its stages and slashing protection together; it knows no other room"},
+	"cluster/dv/internal/":      {[]string{"cluster", "cluster/internal/"}, "a stage never imports its neighbour: what is wired by functions can be watched and tried again"},
 	"cluster/dv/internal/agree": {[]string{"cluster", "cluster/internal/", "cluster/dv/internal/qbft"}, "agreement is the algorithm with wire and time around it; the algorithm alone knows neither"},
 }
 
