@@ -59,6 +59,7 @@ type Scheduler struct {
 	heads    chan Head
 	refresh  chan struct{}
 	upcoming atomic.Pointer[[]Due]
+	through  atomic.Uint64 // the last epoch whose duties are known, plus one; 0: none
 }
 
 // maxHeads bounds heads that the loop hasn't read yet; with more the oldest is dropped, since only
@@ -110,6 +111,12 @@ func (s *Scheduler) Refresh() {
 
 // Upcoming lists the known duties from this epoch on, by time. The slice must not be changed.
 func (s *Scheduler) Upcoming() []Due { return *s.upcoming.Load() }
+
+// KnownThrough is the last epoch whose duties are known; false when none is.
+func (s *Scheduler) KnownThrough() (cluster.Epoch, bool) {
+	n := s.through.Load()
+	return cluster.Epoch(n - 1), n > 0
+}
 
 // epochDuties is what is known of an epoch.
 type epochDuties struct {
@@ -371,6 +378,11 @@ func (l *loop) publish() {
 		return l.o.Table.Due(a.Duty).Compare(l.o.Table.Due(b.Duty))
 	})
 	l.upcoming.Store(&out)
+	through := uint64(0)
+	for e := range l.epochs {
+		through = max(through, uint64(e)+1)
+	}
+	l.through.Store(through)
 }
 
 // wake is when the loop must look again at the latest.

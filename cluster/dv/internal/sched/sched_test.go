@@ -158,6 +158,9 @@ func TestDutiesBeginInTime(t *testing.T) {
 		if up := r.Upcoming(); len(up) == 0 || up[0].Duty.Slot < 8 {
 			t.Errorf("upcoming %v", up)
 		}
+		if e, ok := r.KnownThrough(); !ok || e != 1 {
+			t.Errorf("known through epoch %d, %v", e, ok)
+		}
 	})
 }
 

@@ -149,7 +149,7 @@ type Report struct {
 	Keys      []cluster.PubKey
 	Failed    map[cluster.PubKey]Failure
 	Partials  map[cluster.ShareIndex]int // validators that the share signed for
-	Last      time.Time                  // of the last step that succeeded
+	Last      time.Time                  // when the furthest step was reached, for the last validator
 }
 
 // Options say whom to expect. Both are required.
@@ -173,6 +173,7 @@ type record struct {
 	scheduled bool
 	keys      map[cluster.PubKey]*progress
 	all       progress // steps of the duty as a whole
+	step      Step     // the furthest of any validator
 	last      time.Time
 }
 
@@ -213,8 +214,8 @@ func (t *Tracker) Observe(e Event) {
 		r = &record{keys: map[cluster.PubKey]*progress{}}
 		t.duties[e.Duty] = r
 	}
-	if e.Err == nil && e.At.After(r.last) {
-		r.last = e.At
+	if e.Err == nil && e.Step >= r.step { // a late partial signature is no progress
+		r.step, r.last = e.Step, e.At
 	}
 	if e.Step == Scheduled && e.Err == nil {
 		r.scheduled = true
