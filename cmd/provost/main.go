@@ -84,7 +84,7 @@ func run() engine.ExitCode {
 		Demo: func(ctx context.Context, o cli.DemoOptions) error { return runDemo(ctx, l, o) },
 		Simnet: func(ctx context.Context, o cli.SimnetOptions) error {
 			return wire.RunSimnet(ctx, wire.SimnetOptions{Locks: o.Locks, Listen: o.Listen, SlotDuration: o.SlotDuration, SlotsPerEpoch: o.SlotsPerEpoch,
-				Fork: o.Fork, Builder: o.Builder, Log: os.Stderr, Format: l.Format(config.Default())})
+				Fork: o.Fork, Builder: o.Builder, GenesisIn: o.GenesisIn, Log: os.Stderr, Format: l.Format(config.Default())})
 		},
 		Version: cli.Version{Version: version, Commit: commit, Date: date, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH},
 		Actor:   actor,
@@ -276,6 +276,18 @@ func runDemo(ctx context.Context, l launch.Launcher, o cli.DemoOptions) error {
 		}
 		return r, r.Close, nil
 	}
+	opts.CreateCluster = createCluster
+	opts.Chain = func(ctx context.Context, address string) (demo.Chain, error) {
+		s, err := wire.SimnetStatus(ctx, address)
+		if err != nil {
+			return demo.Chain{}, err
+		}
+		count := func(included, missed uint64) demo.DutyCount {
+			return demo.DutyCount{Expected: int(included + missed), Included: int(included), Missed: int(missed)}
+		}
+		return demo.Chain{Slots: int(s.Slots), Slashable: int(s.SlashableTotal), Attester: count(s.Duties.Attester.Included, s.Duties.Attester.Missed),
+			Proposer: count(s.Duties.Proposer.Included, s.Duties.Proposer.Missed)}, nil
+	}
 	if !o.Headless {
 		opts.Screen = func(ctx context.Context, socket string) error {
 			e, hangUp, err := l.Dial(ctx, socket)
@@ -294,6 +306,22 @@ func runDemo(ctx context.Context, l launch.Launcher, o cli.DemoOptions) error {
 		return cli.Exit{Code: code}
 	}
 	return nil
+}
+
+// createCluster makes a cluster without an engine.
+func createCluster(ctx context.Context, a engine.CreateCluster) error {
+	e, err := wire.NewOneShot(nil)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	r := engine.Request{Key: engine.NewKey(), Action: a, Actor: actor()}
+	p, err := e.Preview(ctx, r)
+	if err != nil {
+		return err
+	}
+	_, err = e.Do(ctx, r, p.Digest)
+	return err
 }
 
 // failing answers everything with the reason why there is no engine.

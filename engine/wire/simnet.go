@@ -26,6 +26,7 @@ type SimnetOptions struct {
 	SlotsPerEpoch uint64
 	Fork          string // electra, fulu
 	Builder       bool
+	GenesisIn     time.Duration // 0: two slots
 	Log           io.Writer
 	Format        LogFormat
 }
@@ -62,6 +63,9 @@ func RunSimnet(ctx context.Context, o SimnetOptions) error {
 	}
 	log := slog.New(newHandler(o.Log, o.Format, slog.LevelInfo))
 	opts.SlotDuration, opts.SlotsPerEpoch, opts.Fork, opts.Builder, opts.Address, opts.Logger = o.SlotDuration, o.SlotsPerEpoch, simnet.Fork(o.Fork), o.Builder, o.Listen, log
+	if o.GenesisIn > 0 {
+		opts.GenesisTime = time.Now().Add(o.GenesisIn).Truncate(time.Second)
+	}
 	n, err := simnet.New(opts)
 	if err != nil {
 		return engine.Problem{Code: engine.CodeUsage, Exit: engine.ExitUsage, Doing: doing}.Because(err)

@@ -15,6 +15,7 @@ type SimnetOptions struct {
 	SlotsPerEpoch uint64
 	Fork          string
 	Builder       bool
+	GenesisIn     time.Duration // from the start; 0: two slots
 }
 
 func (a *app) simnetCmd() *cobra.Command {
@@ -32,6 +33,7 @@ Its account: GET /simnet/v1/status; faults on request: POST /simnet/v1/faults.`,
 	fl.StringVar(&o.Listen, "listen", "127.0.0.1:5052", "host:port to listen on")
 	fl.DurationVar(&o.SlotDuration, "slot-duration", 12*time.Second, "length of a slot, whole milliseconds")
 	fl.Uint64Var(&o.SlotsPerEpoch, "slots-per-epoch", 32, "slots of an epoch")
+	fl.DurationVar(&o.GenesisIn, "genesis-in", 0, "time until genesis (default: two slots)")
 	fl.StringVar(&o.Fork, "fork", "fulu", "shape of the chain's objects: electra or fulu")
 	fl.BoolVar(&o.Builder, "builder", false, "answer with blinded blocks, as with a block builder")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
@@ -43,6 +45,8 @@ Its account: GET /simnet/v1/status; faults on request: POST /simnet/v1/faults.`,
 			return usageField("slot-duration", fmt.Sprintf("--slot-duration=%s", o.SlotDuration), "want 100ms to 1h")
 		case o.SlotsPerEpoch < 1 || o.SlotsPerEpoch > 1024:
 			return usageField("slots-per-epoch", fmt.Sprintf("--slots-per-epoch=%d", o.SlotsPerEpoch), "want 1 to 1024")
+		case o.GenesisIn < 0 || o.GenesisIn > 24*time.Hour:
+			return usageField("genesis-in", fmt.Sprintf("--genesis-in=%s", o.GenesisIn), "want 0 to 24h")
 		case o.Fork != "electra" && o.Fork != "fulu":
 			return usageField("fork", fmt.Sprintf("--fork=%q", o.Fork), "want electra or fulu")
 		}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -33,12 +34,36 @@ type Options struct {
 	Workers int           // data workers; 0: two
 	For     time.Duration // 0: until stopped; headless only
 	JSON    bool
+	// CreateCluster makes the practice cluster's directories.
+	CreateCluster func(ctx context.Context, a engine.CreateCluster) error
+	// Chain reads the account of the practice chain at an address.
+	Chain func(ctx context.Context, address string) (Chain, error)
 	// Screen shows the dashboard of the engine on a socket until its user leaves. Nil: headless.
 	Screen func(ctx context.Context, socket string) error
 	// Dial connects to an engine.
 	Dial func(ctx context.Context, socket string) (engine.Engine, func() error, error)
 	Out  io.Writer // the answer
 	Err  io.Writer // talk
+}
+
+// The practice cluster and its chain.
+const (
+	nodes         = 4
+	threshold     = 3
+	validators    = 8
+	slotDuration  = 2 * time.Second
+	slotsPerEpoch = 4
+	// genesisIn is long enough for four nodes to start on a slow machine: a duty that
+	// nobody was there for would count as missed.
+	genesisIn = 12 * time.Second
+)
+
+// Chain is the account of a practice chain. Duties count once they are included, or
+// missed because their inclusion window has closed.
+type Chain struct {
+	Slots              int
+	Attester, Proposer DutyCount
+	Slashable          int
 }
 
 // Report is the object of a headless demo. A part that is not there is null, never 0.
@@ -99,12 +124,23 @@ func Run(ctx context.Context, o Options) (engine.ExitCode, error) {
 		return engine.ExitUnexpected, engine.Problem{Code: engine.CodeDirUnwritable, Exit: engine.ExitUnexpected, Doing: "demo",
 			Remedy: "free some space there, or set TMPDIR to a directory that can be written"}.Because(err)
 	}
-	k, err := startKeeper(o.Exe, dir, o.Workers)
+	chain, err := freeAddress()
+	if err != nil {
+		os.RemoveAll(dir)
+		return engine.ExitUnexpected, fmt.Errorf("demo: find a port for the practice chain: %w", err)
+	}
+	const burn = "0x000000000000000000000000000000000000dEaD"
+	if err := o.CreateCluster(ctx, engine.CreateCluster{Name: "practice", Dir: filepath.Join(dir, "cluster"), Nodes: nodes, Threshold: threshold, NumValidators: validators,
+		WithdrawalAddresses: []string{burn}, FeeRecipientAddresses: []string{burn}, Network: "hoodi", InsecureKeys: true}); err != nil {
+		os.RemoveAll(dir)
+		return engine.ExitOf(err), err
+	}
+	k, err := startKeeper(o.Exe, dir, chain, o.Workers)
 	if err != nil {
 		os.RemoveAll(dir)
 		return engine.ExitUnexpected, fmt.Errorf("demo: start the keeper: %w", err)
 	}
-	code, runErr := run(ctx, o, k, dir)
+	code, runErr := run(ctx, o, k, dir, chain)
 	if err := k.end(15 * time.Second); err != nil {
 		runErr = errors.Join(runErr, fmt.Errorf("demo: end: %w", err))
 	}
@@ -119,7 +155,7 @@ func Run(ctx context.Context, o Options) (engine.ExitCode, error) {
 	return code, runErr
 }
 
-func run(ctx context.Context, o Options, k *keeper, dir string) (engine.ExitCode, error) {
+func run(ctx context.Context, o Options, k *keeper, dir, chain string) (engine.ExitCode, error) {
 	circuits := filepath.Join(dir, "circuits")
 	if err := os.Mkdir(circuits, 0o700); err != nil {
 		return engine.ExitUnexpected, fmt.Errorf("demo: %w", err)
@@ -163,6 +199,8 @@ func run(ctx context.Context, o Options, k *keeper, dir string) (engine.ExitCode
 	}
 	stopFeeding()
 	<-fed
+	// The chain goes on while jobs are finished; what is judged is judged now.
+	account, chainErr := o.Chain(context.WithoutCancel(ctx), chain)
 	// Jobs in hand are finished: a job that was submitted is judged.
 	settle, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleLimit)
 	defer cancel()
@@ -170,10 +208,19 @@ func run(ctx context.Context, o Options, k *keeper, dir string) (engine.ExitCode
 	if err != nil {
 		return engine.ExitUnexpected, errors.Join(feedErr, err)
 	}
+	rep.Cluster = &ClusterPart{Nodes: nodes, Threshold: threshold, Validators: validators}
+	if chainErr == nil {
+		rep.Slots, rep.Slashable = &account.Slots, &account.Slashable
+		rep.Duties = &DutiesPart{Attester: account.Attester, Proposer: account.Proposer}
+	}
 	if err := write(o, rep); err != nil {
 		return engine.ExitUnexpected, err
 	}
 	switch {
+	case chainErr != nil:
+		return engine.ExitUnexpected, fmt.Errorf("demo: %w", chainErr)
+	case account.Slashable > 0 || account.Attester.Missed > 0 || account.Proposer.Missed > 0:
+		return engine.ExitPartly, nil
 	case feedErr != nil:
 		return engine.ExitUnexpected, feedErr
 	case rep.Jobs.Failed > 0 || rep.Jobs.Verified != rep.Jobs.Submitted:
@@ -253,9 +300,24 @@ func write(o Options, r Report) error {
 		_, err = fmt.Fprintf(o.Out, "%s\n", b)
 		return err
 	}
+	if r.Duties != nil {
+		fmt.Fprintf(o.Out, "practice cluster: %d nodes, threshold %d, %d validators, %d slots; attestations %d of %d included, proposals %d of %d, slashable %d\n",
+			r.Cluster.Nodes, r.Cluster.Threshold, r.Cluster.Validators, *r.Slots, r.Duties.Attester.Included, r.Duties.Attester.Expected,
+			r.Duties.Proposer.Included, r.Duties.Proposer.Expected, *r.Slashable)
+	}
 	_, err := fmt.Fprintf(o.Out, "practice run: %d jobs submitted, %d verified, %d failed; %d workers running, %d restarts\n",
 		r.Jobs.Submitted, r.Jobs.Verified, r.Jobs.Failed, r.Workers.Running, r.Workers.Restarts)
 	return err
+}
+
+// freeAddress is an address on loopback that nobody listens on now.
+func freeAddress() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
 }
 
 func socketIn(dir string) string { return filepath.Join(dir, "run", "engine.sock") }
@@ -265,6 +327,7 @@ func socketIn(dir string) string { return filepath.Join(dir, "run", "engine.sock
 // starts another, which finds the workers still proving.
 type keeper struct {
 	exe, dir string
+	chain    string // address of the practice chain
 	workers  int
 	exited   chan struct{} // closed when no keeper runs any more
 	err      error         // how the last one ended; valid after exited
@@ -278,8 +341,8 @@ type keeper struct {
 // maxKeepers bounds how often a keeper is started: one that cannot live says so in its log.
 const maxKeepers = 20
 
-func startKeeper(exe, dir string, workers int) (*keeper, error) {
-	k := &keeper{exe: exe, dir: dir, workers: workers, exited: make(chan struct{})}
+func startKeeper(exe, dir, chain string, workers int) (*keeper, error) {
+	k := &keeper{exe: exe, dir: dir, chain: chain, workers: workers, exited: make(chan struct{})}
 	cmd, err := k.start()
 	if err != nil {
 		return nil, err
@@ -314,7 +377,7 @@ func (k *keeper) start() (*exec.Cmd, error) {
 		return nil, err
 	}
 	defer log.Close()
-	cmd := exec.Command(k.exe, "internal-keeper", "--dir", k.dir, "--workers", fmt.Sprint(k.workers))
+	cmd := exec.Command(k.exe, "internal-keeper", "--dir", k.dir, "--chain", k.chain, "--workers", fmt.Sprint(k.workers))
 	cmd.Stdout, cmd.Stderr = log, log
 	// A session of its own: a hang-up or ctrl+c of the terminal is for the supervisor.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

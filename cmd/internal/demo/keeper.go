@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -26,11 +27,11 @@ func wait(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// KeeperMain is the keeper process: it keeps the engine of a demo directory alive
-// until its standard input ends, then ends every process of the demo and removes
-// the directory. It returns the process's exit code.
+// KeeperMain is the keeper process: it keeps the engine and the practice chain of a
+// demo directory alive until its standard input ends, then ends every process of the
+// demo and removes the directory. It returns the process's exit code.
 func KeeperMain(args []string) int {
-	dir, workers, err := keeperArgs(args)
+	dir, workers, chain, err := keeperArgs(args)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "keeper:", err)
 		return 2
@@ -47,7 +48,19 @@ func KeeperMain(args []string) int {
 		io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	keepEngine(ctx, exe, dir, workers)
+	cluster := filepath.Join(dir, "cluster")
+	var kept sync.WaitGroup
+	kept.Go(func() {
+		keep(ctx, exe, "simnet", cluster, "--listen", chain, "--slot-duration", slotDuration.String(), "--slots-per-epoch", fmt.Sprint(slotsPerEpoch),
+			"--genesis-in", genesisIn.String())
+	})
+	kept.Go(func() {
+		keep(ctx, exe, "up", "--no-tui", "--name", "demo",
+			"--state-dir", filepath.Join(dir, "state"), "--runtime-dir", filepath.Join(dir, "run"), "--socket", socketIn(dir),
+			"--workers", strconv.Itoa(workers), "--practice", "demo on a practice chain", "--log-format", "json", "--status-every", "0", "--config", os.DevNull,
+			"--cluster-dir", cluster, "--beacon-node-endpoints", "http://"+chain, "--keys-never-signed=true")
+	})
+	kept.Wait()
 	if err := sweep(exe, dir); err != nil {
 		fmt.Fprintln(os.Stderr, "keeper:", err)
 		return 1
@@ -55,43 +68,43 @@ func KeeperMain(args []string) int {
 	return 0
 }
 
-func keeperArgs(args []string) (dir string, workers int, err error) {
+func keeperArgs(args []string) (dir string, workers int, chain string, err error) {
 	for i := 0; i+1 < len(args); i += 2 {
 		switch args[i] {
 		case "--dir":
 			dir = args[i+1]
+		case "--chain":
+			chain = args[i+1]
 		case "--workers":
 			if workers, err = strconv.Atoi(args[i+1]); err != nil {
-				return "", 0, fmt.Errorf("--workers %q: want a number", args[i+1])
+				return "", 0, "", fmt.Errorf("--workers %q: want a number", args[i+1])
 			}
 		}
 	}
 	// The directory is removed at the end, so it must be one that the demo made.
 	if !filepath.IsAbs(dir) || !strings.HasPrefix(filepath.Base(dir), "provost-demo-") {
-		return "", 0, fmt.Errorf("--dir %q: not a demo directory", dir)
+		return "", 0, "", fmt.Errorf("--dir %q: not a demo directory", dir)
 	}
-	return dir, workers, nil
+	return dir, workers, chain, nil
 }
 
-// keepEngine starts the engine again whenever it ends, until ctx is done.
-func keepEngine(ctx context.Context, exe, dir string, workers int) {
+// keep starts a process of this binary again whenever it ends, until ctx is done.
+func keep(ctx context.Context, exe string, args ...string) {
 	// The parent-death signal comes when the thread that started the child ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	for ctx.Err() == nil {
-		cmd := exec.Command(exe, "up", "--no-tui", "--name", "demo",
-			"--state-dir", filepath.Join(dir, "state"), "--runtime-dir", filepath.Join(dir, "run"), "--socket", socketIn(dir),
-			"--workers", strconv.Itoa(workers), "--practice", "demo", "--log-format", "json", "--status-every", "0", "--config", os.DevNull)
+		cmd := exec.Command(exe, args...)
 		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}
 		if err := cmd.Start(); err != nil {
-			fmt.Fprintln(os.Stderr, "keeper: start engine:", err)
+			fmt.Fprintf(os.Stderr, "keeper: start %s: %v\n", args[0], err)
 		} else {
 			ended := make(chan error, 1)
-			go func() { ended <- cmd.Wait() }() // ends with the engine
+			go func() { ended <- cmd.Wait() }() // ends with the process
 			select {
 			case err := <-ended:
-				fmt.Fprintln(os.Stderr, "keeper: the engine ended, it is started again:", err)
+				fmt.Fprintf(os.Stderr, "keeper: %s ended, it is started again: %v\n", args[0], err)
 			case <-ctx.Done():
 				cmd.Process.Signal(syscall.SIGTERM)
 				select {
@@ -149,7 +162,7 @@ func processesOf(exe, dir string) []int {
 			continue
 		}
 		words := bytes.Split(args, []byte{0})
-		if len(words) < 2 || string(words[1]) != "up" && !bytes.HasPrefix(words[1], []byte("internal-")) {
+		if len(words) < 2 || string(words[1]) != "up" && string(words[1]) != "simnet" && !bytes.HasPrefix(words[1], []byte("internal-")) {
 			continue // somebody's viewer: it sees the engine end
 		}
 		for _, arg := range words {
