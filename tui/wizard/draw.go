@@ -157,7 +157,7 @@ func (w *Wizard) foot(t *text, l *page.Look, width int) {
 		return
 	}
 	c := &w.plan.Consent
-	if !w.locks() && l.Locked() && !w.plan.ReadOnly && phrase(w.plan) == "" {
+	if w.locked = w.waits(l); w.locked {
 		if w.problem == "" {
 			t.say(width, 0, theme.Warn.S(), "LOCKED: screens may look and not act. enter opens the unlocking first, as :unlock 15m <reason> does.")
 		}

@@ -82,6 +82,7 @@ type Wizard struct {
 	act     *engine.ActRow
 	open    bool // only targets that are not settled
 	leaving bool
+	locked  bool // the review waits for the lock, as last drawn
 	now     time.Time
 	h       int // lines of the body, as last drawn
 	id      string
@@ -373,6 +374,10 @@ func (w *Wizard) confirm(h page.Host) {
 	case w.drawn != w.plan.Digest || w.plan.Digest == "":
 		return // nobody can have read it yet
 	}
+	if w.waits(l) {
+		w.unlock(h)
+		return
+	}
 	if want := phrase(w.plan); want != "" && strings.TrimSpace(w.typed.Value()) != want {
 		w.problem = fmt.Sprintf("type %s to agree, then enter", want)
 		return
@@ -380,10 +385,6 @@ func (w *Wizard) confirm(h page.Host) {
 	if !w.locks() {
 		if why := w.off(l); why != "" {
 			w.problem = "not sent: " + why
-			return
-		}
-		if l.Locked() && !w.plan.ReadOnly {
-			w.unlock(h)
 			return
 		}
 	} else if !l.Link.Connected || l.ReadOnly {
@@ -399,6 +400,11 @@ func (w *Wizard) confirm(h page.Host) {
 	w.do(h)
 }
 
+// waits tells whether the screens have to be unlocked before anybody can agree.
+func (w *Wizard) waits(l *page.Look) bool {
+	return !w.locks() && l.Locked() && w.off(l) == "" && w.plan != nil && !w.plan.ReadOnly
+}
+
 // unlock opens the step that is missing.
 func (w *Wizard) unlock(h page.Host) {
 	reason := ""
@@ -410,7 +416,7 @@ func (w *Wizard) unlock(h page.Host) {
 	u := New(engine.UnlockScreens{Reason: reason})
 	u.gate = true
 	w.typed.Set("")
-	w.problem = "screens are locked: unlock them first, as with :unlock 15m <reason>, then agree here again"
+	w.problem = ""
 	h.Open(u)
 }
 
@@ -861,6 +867,8 @@ func (w *Wizard) Hint() string {
 			return "sent, waiting for the engine's answer   esc leave, it goes on"
 		case w.plan == nil:
 			return "enter ask again" + leave
+		case w.locked:
+			do = "enter unlock first"
 		case phrase(w.plan) != "":
 			do = "type " + phrase(w.plan) + ", then enter"
 		}
