@@ -51,7 +51,11 @@ type blockGroup struct {
 func (b *batch) empty() bool { return len(b.votes) == 0 && len(b.blocks) == 0 }
 
 func (b *batch) vote(v vote, key uint32) {
-	i, ok := b.voteAt[v]
+	i := len(b.votes) - 1
+	ok := i >= 0 && b.votes[i].vote == v // nearly all of a slot are the same
+	if !ok {
+		i, ok = b.voteAt[v]
+	}
 	if !ok {
 		if b.voteAt == nil {
 			b.voteAt = map[vote]int{}

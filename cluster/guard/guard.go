@@ -295,6 +295,7 @@ func (g *Guard) judge(b Batch, rec *batch) (out Answers, undo func()) {
 	}
 	now := g.now()
 	groups := map[vote]*vote{}
+	var shared *vote
 	out.Attestations = make([]Answer, len(b.Attestations))
 	for i, a := range b.Attestations {
 		n, known := g.byKey[a.Key]
@@ -309,10 +310,11 @@ func (g *Guard) judge(b Batch, rec *batch) (out Answers, undo func()) {
 		}
 		steps = append(steps, step{r: r, marks: r.marks, votes: r.votes, blocks: r.blocks})
 		v := vote{a.Source, a.Target, a.Root}
-		shared := groups[v]
-		if shared == nil {
-			shared = &v
-			groups[v] = shared
+		if shared == nil || *shared != v { // nearly all of a slot are the same
+			if shared = groups[v]; shared == nil {
+				shared = &vote{a.Source, a.Target, a.Root}
+				groups[v] = shared
+			}
 		}
 		g.note(r, shared, nil)
 		if rec != nil {
@@ -394,7 +396,10 @@ func (r *record) judgeVote(a Attestation, now present) Answer {
 	if a.Source > a.Target {
 		return no(ReasonInvalidVote, "its source is after its target")
 	}
-	i, found := slices.BinarySearchFunc(r.votes, a.Target, func(v *vote, t cluster.Epoch) int { return cmp.Compare(v.target, t) })
+	i, found := len(r.votes), false
+	if i > 0 && r.votes[i-1].target >= a.Target { // else it is newer than all, as it should be
+		i, found = slices.BinarySearchFunc(r.votes, a.Target, func(v *vote, t cluster.Epoch) int { return cmp.Compare(v.target, t) })
+	}
 	if found {
 		if old := r.votes[i]; old.root == a.Root && old.source == a.Source && a.Root != (cluster.Root{}) {
 			return Answer{Verdict: Repeat}
