@@ -36,28 +36,37 @@ const (
 	CodeClusterBroken  Code = "cluster.broken"   // verify found a failed check
 
 	// Findings: what the engine raises by itself.
-	FindWorkerDown     Code = "worker.down"         // its process died and will be restarted
-	FindWorkerDying    Code = "worker.keeps-dying"  // the policy has given up
-	FindWorkerStale    Code = "worker.stale"        // heartbeat late
-	FindWorkerShared   Code = "worker.core-shared"  // no free core: shares one
-	FindPauseEnding    Code = "worker.pause-ending" // resumes soon although held by hand
-	FindJobFailed      Code = "job.failed"          // a job failed for good
-	FindJobsWaiting    Code = "jobs.waiting"        // jobs queue and no worker can take them
-	FindHostMemory     Code = "host.memory-low"     // MemAvailable is low
-	FindHostDisk       Code = "host.disk-low"       // a filesystem we write to is nearly full
-	FindHostClock      Code = "host.clock-off"      // clock offset beyond the limit
-	FindHostHugepages  Code = "host.hugepages-full" // the pool is used up
-	FindHostSilent     Code = "host.reading-old"    // a reading is older than five periods
-	FindGPULost        Code = "gpu.lost"            // answered once, does not any more
-	FindGPUHot         Code = "gpu.hot"             // clocks held back by heat
-	FindGPUXid         Code = "gpu.xid"             // the driver reported a critical error
-	FindGPUSilent      Code = "gpu.silent"          // the driver call does not return
-	FindVerifierDown   Code = "verifier.down"       // nothing counts until it is back
-	FindNodeBroken     Code = "node.unreadable"     // a node directory cannot be used
-	FindNodeLoose      Code = "node.loose-modes"    // keys readable by others
-	FindNodeNotSigning Code = "node.not-signing"    // shown, and not run by this engine
-	FindEngineCrash    Code = "engine.room-crashed" // a named task panicked and was restarted
-	FindStoreSlow      Code = "state.slow-disk"     // a commit took longer than a second
+	FindWorkerDown     Code = "worker.down"             // its process died and will be restarted
+	FindWorkerDying    Code = "worker.keeps-dying"      // the policy has given up
+	FindWorkerStale    Code = "worker.stale"            // heartbeat late
+	FindWorkerShared   Code = "worker.core-shared"      // no free core: shares one
+	FindPauseEnding    Code = "worker.pause-ending"     // resumes soon although held by hand
+	FindJobFailed      Code = "job.failed"              // a job failed for good
+	FindJobsWaiting    Code = "jobs.waiting"            // jobs queue and no worker can take them
+	FindHostMemory     Code = "host.memory-low"         // MemAvailable is low
+	FindHostDisk       Code = "host.disk-low"           // a filesystem we write to is nearly full
+	FindHostClock      Code = "host.clock-off"          // clock offset beyond the limit
+	FindHostHugepages  Code = "host.hugepages-full"     // the pool is used up
+	FindHostSilent     Code = "host.reading-old"        // a reading is older than five periods
+	FindGPULost        Code = "gpu.lost"                // answered once, does not any more
+	FindGPUHot         Code = "gpu.hot"                 // clocks held back by heat
+	FindGPUXid         Code = "gpu.xid"                 // the driver reported a critical error
+	FindGPUSilent      Code = "gpu.silent"              // the driver call does not return
+	FindVerifierDown   Code = "verifier.down"           // nothing counts until it is back
+	FindNodeBroken     Code = "node.unreadable"         // a node directory cannot be used
+	FindNodeLoose      Code = "node.loose-modes"        // keys readable by others
+	FindNodeNotSigning Code = "node.not-signing"        // shown, and not run by this engine
+	FindDutyMissed     Code = "dv.duty-missed"          // no group signature by the deadline
+	FindQuorumLost     Code = "dv.quorum-lost"          // too few nodes to sign anything
+	FindPeerDown       Code = "dv.peer-down"            // a node of the cluster is not reachable
+	FindBeaconDown     Code = "dv.beacon-down"          // a beacon node does not answer, or is of another network
+	FindBeaconSyncing  Code = "dv.beacon-syncing"       // a beacon node is behind the chain
+	FindDVClock        Code = "dv.clock-off"            // a node's clock differs from the others'
+	FindNoActive       Code = "dv.no-active-validators" // none of the cluster's validators has duties
+	FindKeyInUse       Code = "dv.key-in-use"           // two copies of a node
+	FindGuardRefused   Code = "dv.guard-refused"        // slashing protection refused to sign
+	FindEngineCrash    Code = "engine.room-crashed"     // a named task panicked and was restarted
+	FindStoreSlow      Code = "state.slow-disk"         // a commit took longer than a second
 )
 
 // Codes lists every code there is, for the completeness test of the catalogue.
@@ -70,5 +79,7 @@ var Codes = []Code{
 	FindWorkerDown, FindWorkerDying, FindWorkerStale, FindWorkerShared, FindPauseEnding, FindJobFailed, FindJobsWaiting,
 	FindHostMemory, FindHostDisk, FindHostClock, FindHostHugepages, FindHostSilent,
 	FindGPULost, FindGPUHot, FindGPUXid, FindGPUSilent, FindVerifierDown,
-	FindNodeBroken, FindNodeLoose, FindNodeNotSigning, FindEngineCrash, FindStoreSlow,
+	FindNodeBroken, FindNodeLoose, FindNodeNotSigning,
+	FindDutyMissed, FindQuorumLost, FindPeerDown, FindBeaconDown, FindBeaconSyncing, FindDVClock, FindNoActive, FindKeyInUse, FindGuardRefused,
+	FindEngineCrash, FindStoreSlow,
 }

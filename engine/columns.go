@@ -46,12 +46,13 @@ const (
 	UnitWatt    Unit = "watt"
 	UnitMHz     Unit = "mhz"
 	UnitPages   Unit = "pages" // hugepages
+	UnitETH     Unit = "eth"
 )
 
 // suffix is the unit in a key, as in rss_bytes.
 func (u Unit) suffix() string {
 	switch u {
-	case UnitPercent, UnitBytes, UnitMS, UnitMHz, UnitPages:
+	case UnitPercent, UnitBytes, UnitMS, UnitMHz, UnitPages, UnitETH:
 		return "_" + string(u)
 	case UnitAge, UnitLeft:
 		return "_s"
@@ -102,8 +103,10 @@ type Column struct {
 	Unit  Unit
 	Wide  bool // shown only when asked for: -o wide, or by name
 	Align Align
-	Doc   string // one line for help and manual
-	Value func(row Row, now time.Time) Value
+	// Digits stand after the point of its numbers, where the unit says nothing else.
+	Digits int
+	Doc    string // one line for help and manual
+	Value  func(row Row, now time.Time) Value
 }
 
 // Key is the name with the unit in it, as in "rss_bytes": the head in CSV.
@@ -149,6 +152,9 @@ func (c *Column) appendValue(dst []byte, v Value, full bool) []byte {
 		return appendSpan(dst, v.Num, full || v.Num < 120)
 	case UnitTime:
 		return time.Unix(0, int64(v.Num*1e9)).UTC().AppendFormat(dst, "2006-01-02T15:04:05Z")
+	}
+	if c.Digits > 0 {
+		return strconv.AppendFloat(dst, v.Num, 'f', c.Digits, 64)
 	}
 	dst = appendNumber(dst, v.Num, c.Unit)
 	if v.Of > 0 {
@@ -505,7 +511,8 @@ func slips(a, b string) int {
 }
 
 // Tables lists every table, in the order of the views.
-var Tables = []*Table{workersTable, gpusTable, hostsTable, jobsTable, alertsTable, actsTable, nodesTable}
+var Tables = []*Table{workersTable, gpusTable, hostsTable, dutiesTable, validatorsTable, peersTable, beaconsTable, clustersTable,
+	jobsTable, alertsTable, actsTable, nodesTable}
 
 // TableNamed finds a table by its plural, singular or an alias, ignoring case.
 func TableNamed(name string) (*Table, bool) {

@@ -264,6 +264,12 @@ type Restart struct {
 	Safe *bool    `json:"safe"` // null: not known
 	ForS *float64 `json:"for_s"`
 	Why  string   `json:"why"`
+	// Until is what ends the time that is safe: "proposal slot 13802158".
+	Until string `json:"until,omitempty"`
+	// QuorumWithoutMe counts the nodes that are there without the one that would restart; Need is
+	// how many a duty takes. Null where no validators run, or it is not known.
+	QuorumWithoutMe *int `json:"quorum_without_me,omitempty"`
+	Need            *int `json:"need,omitempty"`
 }
 
 // MachineRow is one machine.

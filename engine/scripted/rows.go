@@ -51,7 +51,19 @@ func (s *script) snapshot() *engine.Snapshot {
 	n.Acts = section(s, old.Acts, engine.SecActs, s.lastAct(), func([]engine.ActRow) []engine.ActRow { return s.actRows() })
 	alerts := s.lastTrouble()
 	n.Alerts = section(s, old.Alerts, engine.SecAlerts, alerts, func([]engine.Finding) []engine.Finding { return s.findings() })
-	n.Verdict = one(s, old.Verdict, engine.SecVerdict, max(alerts, s.lastAct()), func() engine.Verdict { return s.verdict(n.Alerts.Rows) })
+	moved := max(alerts, s.lastAct())
+	if s.validators > 0 {
+		heard := told(s.at)
+		n.Clusters = section(s, old.Clusters, engine.SecClusters, heard, func([]engine.ClusterRow) []engine.ClusterRow { return s.clusterRows(heard) })
+		n.Duties = section(s, old.Duties, engine.SecDuties, heard, func([]engine.DutyRow) []engine.DutyRow { return s.dutyRows(heard) })
+		n.Validators = section(s, old.Validators, engine.SecValidators, heard, func([]engine.ValidatorRow) []engine.ValidatorRow { return s.validatorRows(heard) })
+		n.Peers = section(s, old.Peers, engine.SecPeers, heard, func([]engine.PeerRow) []engine.PeerRow { return s.peerRows(heard) })
+		n.Beacons = section(s, old.Beacons, engine.SecBeacons, heard, func([]engine.BeaconRow) []engine.BeaconRow { return s.beaconRows(heard) })
+		moved = max(moved, heard)
+	}
+	n.Verdict = one(s, old.Verdict, engine.SecVerdict, moved, func() engine.Verdict {
+		return s.verdict(n.Alerts.Rows, n.Clusters.List(), s.since(engine.SecVerdict, moved))
+	})
 	n.Sources = section(s, old.Sources, engine.SecSources, slow, func([]engine.SourceRow) []engine.SourceRow { return s.sourceRows(slow) })
 	n.Trends = section(s, old.Trends, engine.SecTrends, floor(s.at, trendStep), func([]engine.Trend) []engine.Trend { return s.trendRows(floor(s.at, trendStep)) })
 	s.snap = n
@@ -67,6 +79,12 @@ func (s *script) version(name engine.SectionName, last time.Duration) (uint64, t
 	news := v != s.lastAt[name]
 	s.lastAt[name] = v
 	return uint64(s.start.UnixMilli()) + v, s.wall(min(time.Duration(v-1)*beat, s.at)), news
+}
+
+// since is the time that version gives a section.
+func (s *script) since(name engine.SectionName, last time.Duration) time.Time {
+	v := min(max(uint64(max(ceil(min(max(last, 0), s.at), beat), 0)/beat)+1, s.touched[name]), s.pub)
+	return s.wall(min(time.Duration(v-1)*beat, s.at))
 }
 
 func section[T any](s *script, old *engine.Section[T], name engine.SectionName, last time.Duration, rows func([]T) []T) *engine.Section[T] {
@@ -574,11 +592,14 @@ func (s *script) gpuRows(now time.Duration) []engine.GPURow {
 }
 
 func (s *script) nodeRows() []engine.NodeRow {
-	rows := make([]engine.NodeRow, 4)
+	if s.validators == 0 {
+		return nil
+	}
+	rows := make([]engine.NodeRow, dvNodes)
 	for i := range rows {
 		name := fmt.Sprintf("node%d", i)
-		rows[i] = engine.NodeRow{Key: engine.Key{Machine: s.hosts[0].name, Cluster: "practice", Node: name, ID: name}, Dir: "/srv/practice/" + name, Name: "practice", Network: "hoodi",
-			LockHash: fmt.Sprintf("0x%016x%016x%016x%016x", s.hash('H', 1, 0), s.hash('H', 2, 0), s.hash('H', 3, 0), s.hash('H', 4, 0)), ShareIndex: ref(i + 1), Operators: 4, Threshold: 3, Validators: 8, State: "read"}
+		rows[i] = engine.NodeRow{Key: s.nodeKey(i, name), Dir: "/srv/practice/" + name, Name: "practice", Network: "hoodi",
+			LockHash: s.lockHash(), ShareIndex: ref(i + 1), Operators: dvNodes, Threshold: dvThreshold, Validators: s.validators, State: "read"}
 	}
 	return rows
 }
@@ -682,7 +703,7 @@ func (s *script) findings() []engine.Finding {
 	return rows
 }
 
-func (s *script) verdict(findings []engine.Finding) engine.Verdict {
+func (s *script) verdict(findings []engine.Finding, clusters []engine.ClusterRow, now time.Time) engine.Verdict {
 	v := engine.Verdict{Word: engine.VerdictOK, Reasons: []engine.VerdictReason{}, Since: s.wall(-31 * minute)}
 	var muted []engine.VerdictReason
 	for i := range findings {
@@ -721,6 +742,12 @@ func (s *script) verdict(findings []engine.Finding) engine.Verdict {
 	v.Restart = engine.Restart{Safe: ref(true), Why: "jobs being proved go on in their workers"}
 	if open > 0 {
 		v.Restart.Why += fmt.Sprintf("; %d acts under way are taken up again", open)
+	}
+	if len(clusters) > 0 {
+		work := v.Restart.Why
+		if v.Restart = engine.JoinRestart(clusters, now); v.Restart.Safe != nil && *v.Restart.Safe {
+			v.Restart.Why += "; " + work
+		}
 	}
 	return v
 }

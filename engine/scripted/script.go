@@ -35,17 +35,18 @@ type script struct {
 	cycles int           // written so far
 	lastAt map[engine.SectionName]uint64
 
-	hosts    []host
-	workers  []worker
-	gpus     []device
-	trouble  []*trouble
-	acts     []*act
-	actN     int
-	userActs int
-	jobs     []*asked // submitted by hand
-	viewers  []string
-	acked    map[string]mark
-	open     *engine.Unlocked
+	hosts      []host
+	workers    []worker
+	gpus       []device
+	validators int
+	trouble    []*trouble
+	acts       []*act
+	actN       int
+	userActs   int
+	jobs       []*asked // submitted by hand
+	viewers    []string
+	acked      map[string]mark
+	open       *engine.Unlocked
 
 	journal []engine.Entry
 	number  uint64
@@ -295,7 +296,7 @@ func newScript(o Options) *script {
 	s := &script{
 		seed: o.Seed, start: o.Start, speed: o.Speed, still: o.Still != nil, at: math.MinInt64,
 		touched: map[engine.SectionName]uint64{}, acked: map[string]mark{}, lastAt: map[engine.SectionName]uint64{},
-		viewers: []string{}, actN: 28,
+		viewers: []string{}, actN: 28, validators: o.Validators,
 	}
 	for h := range o.Hosts {
 		roles := []engine.Role{engine.RoleMachine, engine.RoleWorkers}
@@ -511,6 +512,7 @@ func (s *script) past() {
 			Code: engine.FindHostHugepages, Level: engine.LevelNote, Key: engine.Key{Machine: s.hosts[h].name}, Target: "host/" + s.hosts[h].name, Title: s.hosts[h].name + " has no free hugepage: 15000 of 15000 used",
 			Effect: "no further prover starts there", Next: []engine.NextKey{{Key: "4", Text: "hugepages per NUMA node"}}}})
 	}
+	s.missing(missedSlot(slotAt(-beat)))
 	s.plan(-15*minute, "", engine.Entry{Level: engine.LevelOK, What: "alert.closed", Key: s.here(""), Code: engine.FindJobsWaiting, Text: "jobs are no longer waiting"})
 	if len(s.workers) > 0 {
 		s.raise(&trouble{from: -11 * minute, to: 5 * minute, f: engine.Finding{
@@ -569,6 +571,9 @@ func (s *script) write(c int) {
 			Next: []engine.NextKey{{Text: "reboot the machine, or reseat the card"}, {Key: "4", Text: "its machine"}}}})
 		s.raise(&trouble{from: -172 * minute, to: never, f: engine.Finding{Code: engine.FindGPUXid, Level: engine.LevelWarn, Key: s.gpuKey(8), Target: "gpu/" + name, Title: "GPU " + name + ": the driver reported XID 79",
 			DependsOn: []engine.Code{engine.FindGPULost}, Effect: "see the lost GPU"}})
+	}
+	for m := missedSlot(slotAt(b + cycle + 4*second - beat)); away(m).from >= b; m -= missEvery {
+		s.missing(m)
 	}
 	// A pause by hand, which ends by itself.
 	ana := engine.Actor{Name: "ana", UID: intp(1000), Host: "bastion", Via: engine.ViaScreen}

@@ -32,6 +32,8 @@ type Options struct {
 	Workers int // 0: 2,048; negative: none; at most 100,000
 	Hosts   int // 0: 32; at most 1,000
 	GPUs    int // 0: 9; negative: none; at most 1,000
+	// Validators are those of a cluster of four nodes: 0: 128; negative: no cluster; at most 10,000.
+	Validators int
 	// Start is when the script began; zero: when New was called.
 	Start time.Time
 	// Now is the clock; nil: time.Now.
@@ -58,6 +60,7 @@ func (o *Options) complete() {
 	size(&o.Hosts, 32, 1000)
 	o.Hosts = max(o.Hosts, 1)
 	size(&o.GPUs, 9, 1000)
+	size(&o.Validators, 128, 10_000)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

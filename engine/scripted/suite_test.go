@@ -93,7 +93,7 @@ func (d driver) Stop() { d.stop() }
 func TestConformance(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T) (engine.Engine, enginetest.Driver) {
 		at := time.Duration(0)
-		e := New(Options{Workers: -1, Hosts: 1, GPUs: -1, Still: &at})
+		e := New(Options{Workers: -1, Hosts: 1, GPUs: -1, Validators: -1, Still: &at})
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
 		wg.Go(func() { e.Run(ctx) })

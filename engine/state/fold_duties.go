@@ -28,6 +28,7 @@ func (f NodeView) slot() slot     { return slot{kind: "nodeview", key: f.Key} }
 func (f DropNodeView) slot() slot { return slot{kind: "nodeview", key: f.Key} }
 
 func (f NodeView) fold(m *model, _ time.Time) {
+	m.dv.look = true
 	f.Cluster.Key = f.Key
 	replace(&m.dv.clusters, f.Key, []engine.ClusterRow{f.Cluster})
 	replace(&m.dv.duties, f.Key, f.Duties)
@@ -37,6 +38,7 @@ func (f NodeView) fold(m *model, _ time.Time) {
 }
 
 func (f DropNodeView) fold(m *model, _ time.Time) {
+	m.dv.look = true
 	replace(&m.dv.clusters, f.Key, nil)
 	replace(&m.dv.duties, f.Key, nil)
 	replace(&m.dv.validators, f.Key, nil)
@@ -51,9 +53,14 @@ type dvTables struct {
 	validators table[engine.ValidatorRow]
 	peers      table[engine.PeerRow]
 	beacons    table[engine.BeaconRow]
+
+	look   bool // something was told since it was last judged
+	looked time.Time
+	raised map[string]raised
 }
 
 func (d *dvTables) init() {
+	d.raised = map[string]raised{}
 	d.clusters = newTable(func(r *engine.ClusterRow) *engine.Key { return &r.Key }, nil)
 	d.duties = newTable(func(r *engine.DutyRow) *engine.Key { return &r.Key }, bySlot)
 	d.validators = newTable(func(r *engine.ValidatorRow) *engine.Key { return &r.Key }, nil)

@@ -79,6 +79,7 @@ func (m *model) sectionsChanged() bool {
 // tick moves what changes by time alone.
 func (m *model) tick(now time.Time) {
 	m.tickEngine(now)
+	m.judgeDuties(now)
 	m.tickAlerts(now)
 	m.tickJobs(now)
 	m.tickTrends(now)
@@ -87,6 +88,7 @@ func (m *model) tick(now time.Time) {
 
 // publish makes a snapshot: sections that did not change are those of the one before.
 func (m *model) publish(now time.Time) *engine.Snapshot {
+	m.judgeDuties(now)
 	m.judge(now)
 	m.gen++
 	s := &engine.Snapshot{Schema: engine.SnapshotSchema, Gen: m.gen, At: now.UTC(),

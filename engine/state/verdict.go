@@ -13,15 +13,21 @@ import (
 // judge works the verdict out anew.
 func (m *model) judge(now time.Time) {
 	v := verdictOf(m.openAlerts(), m.sources.rows, m.engine.value.StartedAt, now)
-	v.Restart = m.restart()
 	old := m.verdict.value
 	v.Since = old.Since
 	if v.Word != old.Word || old.Since.IsZero() {
 		v.Since = now.UTC()
 	}
-	if m.verdict.pub == nil || !reflect.DeepEqual(v, old) {
-		m.verdict.set(v)
+	// The answer counts from the section's time: it is made anew whenever that is.
+	v.Restart = m.restart(now)
+	if pub := m.verdict.pub; pub != nil && !m.verdict.dirty {
+		same := v
+		same.Restart = steady(v.Restart, now, old.Restart, pub.At)
+		if reflect.DeepEqual(same, old) {
+			return
+		}
 	}
+	m.verdict.set(v)
 }
 
 // verdictOf says how it stands: critical and degraded come from open findings,
@@ -82,7 +88,42 @@ func follows(f engine.Finding, open []engine.Finding) bool {
 
 // restart answers whether the engine may be restarted now. Workers are processes
 // of their own and are taken over by the next engine; only the engine's own part pauses.
-func (m *model) restart() engine.Restart {
+func (m *model) restart(now time.Time) engine.Restart {
+	own := m.restartEngine()
+	if rows := m.dv.clusters.rows; m.on[engine.SecClusters] && len(rows) > 0 && (own.Safe == nil || *own.Safe) {
+		// A validator's duty outweighs what is not known of workers.
+		dv := engine.JoinRestart(rows, now)
+		switch {
+		case dv.Safe == nil || !*dv.Safe:
+			return dv
+		case own.Safe == nil:
+			own.QuorumWithoutMe, own.Need = dv.QuorumWithoutMe, dv.Need
+			return own
+		}
+		if own.Why != idle {
+			dv.Why += "; " + own.Why
+		}
+		return dv
+	}
+	return own
+}
+
+// steady gives an answer the old one's time where both end at the same moment, so that
+// a countdown alone changes nothing.
+func steady(now engine.Restart, at time.Time, old engine.Restart, was time.Time) engine.Restart {
+	if now.ForS == nil || old.ForS == nil {
+		return now
+	}
+	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+	if d := at.Add(seconds(*now.ForS)).Sub(was.Add(seconds(*old.ForS))); d.Abs() < time.Second {
+		now.ForS = old.ForS
+	}
+	return now
+}
+
+const idle = "nothing runs that a restart would disturb"
+
+func (m *model) restartEngine() engine.Restart {
 	yes, no := true, false
 	if step := m.engine.value.Stopping; step != "" {
 		return engine.Restart{Safe: &no, Why: "the engine is stopping already (" + step + ")"}
@@ -126,7 +167,7 @@ func (m *model) restart() engine.Restart {
 		parts = append(parts, count(open, "act resumes", "acts resume"))
 	}
 	if len(parts) == 0 {
-		parts = []string{"nothing runs that a restart would disturb"}
+		parts = []string{idle}
 	}
 	return engine.Restart{Safe: &yes, Why: strings.Join(parts, "; ")}
 }

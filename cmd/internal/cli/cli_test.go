@@ -423,7 +423,7 @@ func TestInterruptAndTimeout(t *testing.T) {
 	if code != engine.ExitTimeout || !strings.Contains(out, "a18") {
 		t.Errorf("timeout: %d, %q, %q", code, out, talk)
 	}
-	code, _, talk = run(context.Background(), scene("never"), "", "wait", "restart-safe", "--at-least=24h", "--timeout=20ms")
+	code, _, talk = run(context.Background(), scene("never"), "", "wait", "restart-safe", "--for=24h", "--timeout=20ms")
 	if code != engine.ExitTimeout {
 		t.Errorf("wait: %d, %q", code, talk)
 	}

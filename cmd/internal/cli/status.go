@@ -47,7 +47,11 @@ func (a *app) statusCmd() *cobra.Command {
 				}
 				var facts []string
 				for _, f := range print.StatusFacts(u.Snapshot, now) {
-					if f.Name != "rss" { // moves all the time
+					switch f.Name {
+					case "rss", "next_duty": // move all the time
+					case "restart_safe":
+						facts = append(facts, f.Name+strings.TrimLeft(f.Value, "0123456789"))
+					default:
 						facts = append(facts, f.Name+f.Value)
 					}
 				}
@@ -256,11 +260,13 @@ func (a *app) waitRestartCmd() *cobra.Command {
 	var least time.Duration
 	c := &cobra.Command{
 		Use: "restart-safe", Short: "wait until the engine may be restarted without loss", Args: cobra.NoArgs,
-		Long: `Exit code 0 when it is so, 7 when --timeout has passed before.`,
+		Long: `Safe is a moment at which no duty of a validator needs this engine's nodes: the others reach quorum
+without them and no block is due; and no work is lost. With --for it stays so for at least that long.
+Exit code 0 when it is so, 7 when --timeout has passed before.`,
 		Example: `  provost wait restart-safe --timeout 10m && systemctl restart provost
-  provost wait restart-safe --at-least 2m`,
+  provost wait restart-safe --for 2m`,
 	}
-	c.Flags().DurationVar(&least, "at-least", 0, "how long it has to stay safe")
+	c.Flags().DurationVar(&least, "for", 0, "how long it has to stay safe")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		asJSON, err := a.asJSON(false)
 		if err != nil {
@@ -276,7 +282,7 @@ func (a *app) waitRestartCmd() *cobra.Command {
 			if u.Snapshot.Verdict == nil {
 				return false, nil
 			}
-			r := u.Snapshot.Verdict.Value.Restart
+			r := u.Snapshot.RestartNow(a.Now())
 			if r.Safe != nil && *r.Safe && (r.ForS == nil || *r.ForS >= least.Seconds()) {
 				if asJSON {
 					return true, print.JSON(a.Stdout, struct {
@@ -288,12 +294,22 @@ func (a *app) waitRestartCmd() *cobra.Command {
 				if r.ForS != nil {
 					text += " for " + engine.Span(time.Duration(*r.ForS*float64(time.Second)))
 				}
+				if r.Until != "" {
+					text += ", until " + r.Until
+				}
 				_, err := fmt.Fprintln(a.Stdout, text)
 				return true, err
 			}
-			if r.Why != said {
-				said = r.Why
-				a.say("waiting: %s", print.Clean(r.Why))
+			why := r.Why
+			if r.Safe != nil && *r.Safe {
+				why = "safe for too short a time"
+				if r.Until != "" {
+					why += ", until " + r.Until
+				}
+			}
+			if why != said {
+				said = why
+				a.say("waiting: %s", print.Clean(why))
 			}
 			return false, nil
 		})

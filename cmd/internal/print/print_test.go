@@ -51,6 +51,8 @@ func golden(t *testing.T, name string, got []byte) {
 }
 
 func sample() *engine.Snapshot {
+	node0 := engine.Key{Machine: "m1", Cluster: "c1", Node: "node0"}
+	sub := func(id string) engine.Key { k := node0; k.ID = id; return k }
 	at := func(d time.Duration) *time.Time { t := now.Add(-d); return &t }
 	pools := []prover.HugePool{{PageKiB: 2048, Total: 15000, Free: 14, Reserved: 4, NUMA: []prover.NUMAPool{{Node: 0, Total: 7500, Free: 14}, {Node: 1, Total: 7500}}}, {PageKiB: 1 << 20}}
 	return &engine.Snapshot{
@@ -69,9 +71,27 @@ func sample() *engine.Snapshot {
 		GPUs: &engine.Section[engine.GPURow]{Version: 1, Rows: []engine.GPURow{{Key: engine.Key{Machine: "m1", ID: "GPU-1"}, State: "lost", At: now.Add(-time.Minute), PeriodS: 1, GPU: prover.GPU{Index: 2, UUID: "GPU-1", Model: "H200", TempC: ptr(61.0), MemUsed: ptr(prover.MiB(98304)), MemTotal: ptr(prover.MiB(142336)), Lost: "fell off the bus"}}}},
 		Jobs: &engine.Jobs{Version: 1, Totals: engine.JobTotals{Submitted: 2, Verified: 1, Failed: 1, PerMinute: ptr(1.5)}, Hidden: 3, Rows: []engine.JobRow{
 			{Key: engine.Key{ID: "j1"}, ID: "j1", Name: "=HYPERLINK()", State: prover.JobFailed, SubmittedAt: now.Add(-time.Hour), Failure: &prover.Failure{Code: "proof-invalid", Text: hostile}}}},
-		Acts:    &engine.Section[engine.ActRow]{Version: 1, Rows: []engine.ActRow{{Key: engine.Key{ID: "a1"}, ID: "a1", Kind: engine.KindRestartWorkers, Target: "w1", Started: now, State: engine.ActRunning}}},
-		Alerts:  &engine.Section[engine.Finding]{Version: 1, Rows: []engine.Finding{{ID: "x", Level: engine.LevelCrit, Title: "t", Since: now, AckBy: "ana"}, {ID: "y", Level: engine.LevelNote, ClosedAt: &now}}},
-		Nodes:   &engine.Section[engine.NodeRow]{Version: 1, Rows: []engine.NodeRow{{Name: "a"}, {Name: "b"}}},
+		Acts:   &engine.Section[engine.ActRow]{Version: 1, Rows: []engine.ActRow{{Key: engine.Key{ID: "a1"}, ID: "a1", Kind: engine.KindRestartWorkers, Target: "w1", Started: now, State: engine.ActRunning}}},
+		Alerts: &engine.Section[engine.Finding]{Version: 1, Rows: []engine.Finding{{ID: "x", Level: engine.LevelCrit, Title: "t", Since: now, AckBy: "ana"}, {ID: "y", Level: engine.LevelNote, ClosedAt: &now}}},
+		Nodes:  &engine.Section[engine.NodeRow]{Version: 1, Rows: []engine.NodeRow{{Name: "a"}, {Name: "b"}}},
+		Clusters: &engine.Section[engine.ClusterRow]{Version: 1, Rows: []engine.ClusterRow{
+			{Key: node0, Name: "a", Network: "hoodi", Slot: ptr(uint64(13802121)), Epoch: ptr(uint64(431316)), SlotAt: at(5 * time.Second), SlotS: ptr(12.0), SlotsPerEpoch: ptr(uint64(32)), Nodes: 4, Threshold: 3, Quorum: 3,
+				PeersUp: ptr(4), Twins: 2, Ready: "ready", SigningOK: ptr(true), Attester: engine.DutyTotals{Done: 998, Missed: 2, Late: 5}, Proposer: engine.DutyTotals{Done: 3, Included: ptr(uint64(3))},
+				Next:    []engine.NextDuty{{Type: "attester", Slot: 13802122, At: now.Add(7 * time.Second), Validator: "812201", Count: 4}, {Type: "proposer", Slot: 13802158, At: now.Add(439 * time.Second), Validator: "812204", Count: 1}},
+				Restart: engine.Restart{Safe: ptr(true), ForS: ptr(419.0), Why: "the others reach quorum without it", Until: "proposal slot 13802158"}, Heads: ptr(uint64(13802121)), Since: now.Add(-24 * time.Hour), Seen: at(2 * time.Second)},
+			{Key: engine.Key{Machine: "m1", Cluster: "c1", Node: "node1"}, Name: "a", Nodes: 4, Threshold: 3, Quorum: 3, Why: hostile, Seen: at(10 * time.Minute)}}},
+		Duties: &engine.Section[engine.DutyRow]{Version: 1, Rows: []engine.DutyRow{
+			{Key: sub("attester/13801957"), Type: "attester", Slot: 13801957, Epoch: 431311, At: now.Add(-33 * time.Minute), Deadline: at(32 * time.Minute), Validators: []string{"812140", "812141"}, State: engine.DutyMissed,
+				Step: "parsig_ex", Partials: []int{1, 2}, Need: 3, Round: ptr(1), Reason: "insufficient_peer_signatures", Why: hostile},
+			{Key: sub("proposer/13802158"), Type: "proposer", Slot: 13802158, At: now.Add(439 * time.Second), Validators: []string{"812204"}, State: engine.DutyKnown, Need: 3}}},
+		Validators: &engine.Section[engine.ValidatorRow]{Version: 1, Rows: []engine.ValidatorRow{
+			{Key: sub("0x8f2c41aa"), PubKey: "0x8f2c41aa", Index: ptr(uint64(812140)), Status: "active", BalanceGwei: ptr(uint64(32_011_400_000)), ActivationEpoch: ptr(uint64(400_000)), Attester: engine.DutyTotals{Done: 30, Missed: 1},
+				Next: &engine.NextDuty{Type: "attester", Slot: 13802122, At: now.Add(7 * time.Second), Count: 1}, GuardTarget: ptr(uint64(431_315))},
+			{Key: sub("0xac9077b0"), PubKey: "0xac9077b0", Status: "not deposited", StatusWhy: "no deposit is on the chain"}}},
+		Peers: &engine.Section[engine.PeerRow]{Version: 1, Rows: []engine.PeerRow{
+			{Key: sub("node0"), Name: "node0", Share: 1, Self: true, State: "up", PartialsPct: ptr(100.0), Late: ptr(uint64(0)), LockHash: "0x7b2e", LockSame: ptr(true)},
+			{Key: sub("node3"), Name: "node3", Index: 3, Share: 4, State: "down", Since: at(time.Minute), Problem: hostile}}},
+		Beacons: &engine.Section[engine.BeaconRow]{Version: 1, Rows: []engine.BeaconRow{{Key: sub("http://bn0:5052"), Address: "http://bn0:5052", State: "syncing", HeadSlot: ptr(uint64(13802000)), Behind: ptr(uint64(121)), Problem: hostile}}},
 		Sources: &engine.Section[engine.SourceRow]{Version: 1, Rows: []engine.SourceRow{{Name: "gpu", At: at(61 * time.Second), PeriodS: 1, Problem: hostile}, {Name: "disk"}}},
 	}
 }

@@ -3,6 +3,7 @@ package print
 import (
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,7 @@ type Status struct {
 	Since    *time.Time             `json:"since"`
 	Reasons  []engine.VerdictReason `json:"reasons"`
 	Restart  *engine.Restart        `json:"restart"`
+	Sign     *StatusSign            `json:"sign"` // null: no validators run here
 	Workers  *StatusWorkers         `json:"workers"`
 	GPUs     *StatusGPUs            `json:"gpus"`
 	Jobs     *engine.JobTotals      `json:"jobs"`
@@ -50,6 +52,131 @@ type StatusEngine struct {
 	StateDir  string           `json:"state_dir"`
 	Socket    string           `json:"socket"`
 	StartedAt time.Time        `json:"started_at"`
+}
+
+// StatusSign sums the nodes of distributed validators up. Of several clusters it is the
+// weakest: OK when all can sign, and the numbers of the one with the least spare.
+type StatusSign struct {
+	OK      *bool  `json:"ok"` // null: not known
+	Why     string `json:"why,omitempty"`
+	PeersUp *int   `json:"peers_up"`
+	Peers   int    `json:"peers"`
+	Need    int    `json:"need"`
+	// Twins is how many nodes would have to sign twice for a slashable signature; null: not known.
+	Twins    *int       `json:"twins"`
+	Since    *time.Time `json:"since"` // duties are counted from here
+	Attested *float64   `json:"attested_percent"`
+	Missed   *uint64    `json:"missed"`
+	Late     *uint64    `json:"late"`
+	NextDuty *StatusDue `json:"next_duty"` // null: none is known
+	NextProp *StatusDue `json:"next_proposal"`
+	// Validators that have duties now, of all.
+	Active     *int `json:"validators_active"`
+	Validators *int `json:"validators"`
+	// Silent are nodes that told nothing of late; what they said is not counted.
+	Silent []string `json:"silent"`
+}
+
+// StatusDue is a duty to come.
+type StatusDue struct {
+	Type      string    `json:"type"`
+	Slot      uint64    `json:"slot"`
+	At        time.Time `json:"at"`
+	InS       float64   `json:"in_s"`
+	Validator string    `json:"validator,omitempty"`
+	Count     int       `json:"count"`
+}
+
+// signOf looks at each cluster through the node that was heard last.
+func signOf(s *engine.Snapshot, now time.Time) *StatusSign {
+	if s.Clusters == nil {
+		return nil
+	}
+	out := &StatusSign{Silent: []string{}}
+	best := map[string]*engine.ClusterRow{}
+	var order []string
+	for i := range s.Clusters.Rows {
+		r := &s.Clusters.Rows[i]
+		if !r.Heard(now) {
+			out.Silent = append(out.Silent, r.Key.Cluster+"/"+r.Key.Node)
+		}
+		old := best[r.Key.Cluster]
+		if old == nil {
+			order = append(order, r.Key.Cluster)
+		}
+		if old == nil || r.Heard(now) && (!old.Heard(now) || spare(r) > spare(old)) {
+			best[r.Key.Cluster] = r
+		}
+	}
+	var worst *engine.ClusterRow
+	var attester, proposer engine.DutyTotals
+	ok, known := true, len(order) > 0
+	for _, name := range order {
+		r := best[name]
+		if !r.Heard(now) {
+			known = false
+			continue
+		}
+		if r.SigningOK == nil {
+			known = false
+		} else if !*r.SigningOK {
+			ok = false
+			out.Why = r.Why
+		}
+		if worst == nil || spare(r) < spare(worst) {
+			worst = r
+		}
+		attester, proposer = attester.Plus(r.Attester), proposer.Plus(r.Proposer)
+		if out.Since == nil || r.Since.After(*out.Since) {
+			since := r.Since
+			out.Since = &since
+		}
+		for _, n := range r.Next {
+			if !n.At.After(now) {
+				continue
+			}
+			due := &StatusDue{Type: n.Type, Slot: n.Slot, At: n.At, InS: n.At.Sub(now).Seconds(), Validator: n.Validator, Count: n.Count}
+			if out.NextDuty == nil || due.At.Before(out.NextDuty.At) {
+				out.NextDuty = due
+			}
+			if n.Type == "proposer" && (out.NextProp == nil || due.At.Before(out.NextProp.At)) {
+				out.NextProp = due
+			}
+		}
+	}
+	if !ok || known {
+		out.OK = &ok
+	}
+	if worst != nil {
+		out.PeersUp, out.Peers, out.Need = worst.PeersUp, worst.Nodes, worst.Need()
+		if worst.Twins > 0 {
+			out.Twins = &worst.Twins
+		}
+		missed, late := attester.Missed+proposer.Missed, attester.Late+proposer.Late
+		out.Attested, out.Missed, out.Late = attester.Percent(), &missed, &late
+	}
+	if s.Validators != nil {
+		active, all := 0, 0
+		for i := range s.Validators.Rows {
+			v := &s.Validators.Rows[i]
+			if r := best[v.Key.Cluster]; r == nil || r.Key.Node != v.Key.Node {
+				continue
+			}
+			if all++; v.Status == "active" || v.Status == "exiting" {
+				active++
+			}
+		}
+		out.Active, out.Validators = &active, &all
+	}
+	return out
+}
+
+// spare is how many more nodes a cluster may lose; what is not known counts as none.
+func spare(r *engine.ClusterRow) int {
+	if r.PeersUp == nil {
+		return -r.Nodes
+	}
+	return *r.PeersUp - r.Need()
 }
 
 // StatusWorkers counts workers by state.
@@ -106,9 +233,11 @@ func StatusOf(s *engine.Snapshot, now time.Time) Status {
 	if s.Verdict != nil {
 		v := s.Verdict.Value
 		since := v.Since
-		out.Verdict, out.Since, out.Restart = &v.Word, &since, &v.Restart
+		restart := s.RestartNow(now)
+		out.Verdict, out.Since, out.Restart = &v.Word, &since, &restart
 		out.Reasons = append(out.Reasons, v.Reasons...)
 	}
+	out.Sign = signOf(s, now)
 	if s.Workers != nil {
 		w := StatusWorkers{}
 		for i := range s.Workers.Rows {
@@ -265,6 +394,29 @@ func StatusFacts(s *engine.Snapshot, now time.Time) []engine.Fact {
 	if st.Nodes != nil && *st.Nodes > 0 {
 		add("nodes", strconv.Itoa(*st.Nodes))
 	}
+	if g := st.Sign; g != nil {
+		word := "?"
+		if g.OK != nil {
+			word = "no"
+			if *g.OK {
+				word = "ok"
+			}
+		}
+		add("sign", word)
+		if g.PeersUp != nil {
+			add("peers", fmt.Sprintf("%d/%d", *g.PeersUp, g.Peers))
+		} else {
+			add("peers", "?")
+		}
+		if g.Missed != nil {
+			add("missed", strconv.FormatUint(*g.Missed, 10))
+		} else {
+			add("missed", "?")
+		}
+		if g.NextDuty != nil {
+			add("next_duty", strconv.FormatFloat(math.Round(g.NextDuty.InS), 'f', 0, 64)+"s")
+		}
+	}
 	if r := st.Restart; r != nil {
 		switch {
 		case r.Safe == nil:
@@ -360,10 +512,16 @@ func StatusText(w io.Writer, s *engine.Snapshot, now time.Time, st Style) error 
 		case r.Safe != nil:
 			text = "not safe"
 		}
+		if r.Safe != nil && *r.Safe && r.Until != "" {
+			text += ", until " + r.Until
+		}
 		if r.Why != "" {
 			text += ": " + r.Why
 		}
 		add("restart", text, "")
+	}
+	if g := d.Sign; g != nil {
+		signText(g, add)
 	}
 	if n := d.Workers; n != nil {
 		text := fmt.Sprintf("%d of %d up", n.Up(), n.Total)
@@ -413,6 +571,60 @@ func StatusText(w io.Writer, s *engine.Snapshot, now time.Time, st Style) error 
 	return grid(w, st, rows, nil, words)
 }
 
+// signText writes the lines about signing.
+func signText(g *StatusSign, add func(name, value, word string)) {
+	state, word := "not known", "unknown"
+	switch {
+	case g.OK != nil && *g.OK:
+		state, word = "ok", "ok"
+	case g.OK != nil:
+		state, word = "NOT SIGNING", "crit"
+		if g.Why != "" {
+			state += ": " + g.Why
+		}
+	}
+	if g.PeersUp != nil {
+		state += fmt.Sprintf(", peers %d/%d, need %d", *g.PeersUp, g.Peers, g.Need)
+	} else {
+		state += ", peers ?"
+	}
+	add("signing", state, word)
+	if g.Missed != nil && g.Late != nil && g.Since != nil {
+		text := fmt.Sprintf("%d missed, %d late since %s", *g.Missed, *g.Late, stamp(*g.Since))
+		if g.Attested != nil {
+			text = fmt.Sprintf("attested %.1f%%, ", *g.Attested) + text
+		}
+		add("duties", text, "")
+	}
+	if n := g.NextDuty; n != nil {
+		text := dueText(n)
+		if p := g.NextProp; p != nil && p.At != n.At {
+			text += "; " + dueText(p)
+		}
+		add("next duty", text, "")
+	}
+	if g.Validators != nil && *g.Validators > 0 {
+		text := fmt.Sprintf("%d, %d with duties", *g.Validators, *g.Active)
+		if *g.Active == 0 {
+			text += ": no active validators for this slot, see provost get validators -o wide"
+		}
+		add("validators", text, "")
+	}
+	if len(g.Silent) > 0 {
+		add("silent", strings.Join(g.Silent, " "), "stale")
+	}
+}
+
+func dueText(d *StatusDue) string {
+	text := engine.DutyWord(d.Type)
+	if d.Count > 1 {
+		text += fmt.Sprintf(" x%d", d.Count)
+	} else if d.Validator != "" {
+		text += " " + d.Validator
+	}
+	return text + fmt.Sprintf(" in %s (slot %d)", engine.Span(time.Duration(d.InS*float64(time.Second))), d.Slot)
+}
+
 // Nagios exit codes of "provost check".
 const (
 	NagiosOK       = 0
@@ -459,6 +671,14 @@ func Nagios(s *engine.Snapshot, now time.Time) (string, int) {
 	var perf []string
 	if w := d.Workers; w != nil {
 		perf = append(perf, fmt.Sprintf("workers_up=%d;;;0;%d", w.Up(), w.Total), fmt.Sprintf("workers_down=%d", w.Down+w.Gone))
+	}
+	if g := d.Sign; g != nil {
+		if g.PeersUp != nil {
+			perf = append(perf, fmt.Sprintf("peers_up=%d;;;0;%d", *g.PeersUp, g.Peers))
+		}
+		if g.Missed != nil {
+			perf = append(perf, fmt.Sprintf("duties_missed=%dc", *g.Missed))
+		}
 	}
 	if j := d.Jobs; j != nil {
 		perf = append(perf, fmt.Sprintf("jobs_queued=%d", j.Queued), fmt.Sprintf("jobs_verified=%dc", j.Verified), fmt.Sprintf("jobs_failed=%dc", j.Failed))
