@@ -129,12 +129,7 @@ func Run(ctx context.Context, o Options) (engine.ExitCode, error) {
 		os.RemoveAll(dir)
 		return engine.ExitUnexpected, fmt.Errorf("demo: find a port for the practice chain: %w", err)
 	}
-	const burn = "0x000000000000000000000000000000000000dEaD"
-	if err := o.CreateCluster(ctx, engine.CreateCluster{Name: "practice", Dir: filepath.Join(dir, "cluster"), Nodes: nodes, Threshold: threshold, NumValidators: validators,
-		WithdrawalAddresses: []string{burn}, FeeRecipientAddresses: []string{burn}, Network: "hoodi", InsecureKeys: true}); err != nil {
-		os.RemoveAll(dir)
-		return engine.ExitOf(err), err
-	}
+	// The keeper comes first: from then on the directory goes whatever happens. It waits for the cluster.
 	k, err := startKeeper(o.Exe, dir, chain, o.Workers)
 	if err != nil {
 		os.RemoveAll(dir)
@@ -156,6 +151,11 @@ func Run(ctx context.Context, o Options) (engine.ExitCode, error) {
 }
 
 func run(ctx context.Context, o Options, k *keeper, dir, chain string) (engine.ExitCode, error) {
+	const burn = "0x000000000000000000000000000000000000dEaD"
+	if err := o.CreateCluster(ctx, engine.CreateCluster{Name: "practice", Dir: clusterIn(dir), Nodes: nodes, Threshold: threshold, NumValidators: validators,
+		WithdrawalAddresses: []string{burn}, FeeRecipientAddresses: []string{burn}, Network: "hoodi", InsecureKeys: true}); err != nil {
+		return engine.ExitOf(err), err
+	}
 	circuits := filepath.Join(dir, "circuits")
 	if err := os.Mkdir(circuits, 0o700); err != nil {
 		return engine.ExitUnexpected, fmt.Errorf("demo: %w", err)
@@ -319,6 +319,9 @@ func freeAddress() (string, error) {
 	defer l.Close()
 	return l.Addr().String(), nil
 }
+
+// clusterIn is there, whole, once the cluster is made.
+func clusterIn(dir string) string { return filepath.Join(dir, "cluster") }
 
 func socketIn(dir string) string { return filepath.Join(dir, "run", "engine.sock") }
 

@@ -48,7 +48,12 @@ func KeeperMain(args []string) int {
 		io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	cluster := filepath.Join(dir, "cluster")
+	cluster := clusterIn(dir)
+	for {
+		if _, err := os.Stat(cluster); err == nil || !wait(ctx, 10*time.Millisecond) {
+			break
+		}
+	}
 	var kept sync.WaitGroup
 	kept.Go(func() {
 		keep(ctx, exe, "simnet", cluster, "--listen", chain, "--slot-duration", slotDuration.String(), "--slots-per-epoch", fmt.Sprint(slotsPerEpoch),
