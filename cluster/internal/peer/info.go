@@ -9,19 +9,17 @@ import (
 	"time"
 
 	"app.provost/cluster"
+	"app.provost/cluster/internal/wirepb"
 
-	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 const (
-	protoPeerInfo = "/charon/peerinfo/2.0.0"
-	peerInfoLimit = 1 << 20
-	infoEvery     = time.Minute
-	infoSoon      = time.Second // after a peer was met
+	infoEvery = time.Minute
+	infoSoon  = time.Second // after a peer was met
 )
 
-// info is the message PeerInfo of charon's app/peerinfo/peerinfopb/v1: 1 charon_version, 2
-// lock_hash, 3 sent_at, 4 git_hash, 5 started_at, 6 builder_api_enabled, 7 nickname, 8 dv_client.
+// info is what a node says of itself, with real times.
 type info struct {
 	version   string
 	lockHash  []byte
@@ -38,127 +36,41 @@ func (h *Host) ownInfo() info {
 		builder: h.o.Builder, nickname: printable(h.o.Nickname, 32), client: h.o.Client}
 }
 
-func (i info) encode() []byte {
-	var b []byte
-	text := func(no protowire.Number, v string) {
-		if v != "" {
-			b = protowire.AppendString(protowire.AppendTag(b, no, protowire.BytesType), v)
-		}
+func (i info) encode() ([]byte, error) {
+	m := &wirepb.PeerInfo{CharonVersion: i.version, LockHash: i.lockHash, GitHash: i.gitHash, BuilderApiEnabled: i.builder, Nickname: i.nickname, DvClient: i.client}
+	if !i.sentAt.IsZero() {
+		m.SentAt = timestamppb.New(i.sentAt)
 	}
-	stamp := func(no protowire.Number, t time.Time) {
-		if t.IsZero() {
-			return
-		}
-		var ts []byte
-		if s := t.Unix(); s != 0 {
-			ts = protowire.AppendVarint(protowire.AppendTag(ts, 1, protowire.VarintType), uint64(s))
-		}
-		if n := t.Nanosecond(); n != 0 {
-			ts = protowire.AppendVarint(protowire.AppendTag(ts, 2, protowire.VarintType), uint64(n))
-		}
-		b = protowire.AppendBytes(protowire.AppendTag(b, no, protowire.BytesType), ts)
+	if !i.startedAt.IsZero() {
+		m.StartedAt = timestamppb.New(i.startedAt)
 	}
-	text(1, i.version)
-	text(2, string(i.lockHash))
-	stamp(3, i.sentAt)
-	text(4, i.gitHash)
-	stamp(5, i.startedAt)
-	if i.builder {
-		b = protowire.AppendVarint(protowire.AppendTag(b, 6, protowire.VarintType), 1)
-	}
-	text(7, i.nickname)
-	text(8, i.client)
-	return b
+	return wirepb.Encode(m)
 }
 
-func decodeInfo(b []byte) (i info, err error) {
-	err = fields(b, func(no protowire.Number, typ protowire.Type, val []byte, n uint64) error {
-		want := protowire.BytesType
-		if no == 6 {
-			want = protowire.VarintType
-		}
-		if no >= 1 && no <= 8 && typ != want {
-			return fmt.Errorf("field %d has wire type %d", no, typ)
-		}
-		var err error
-		switch no {
-		case 1:
-			i.version = string(val)
-		case 2:
-			i.lockHash = bytes.Clone(val)
-		case 3:
-			i.sentAt, err = decodeStamp(val)
-		case 4:
-			i.gitHash = string(val)
-		case 5:
-			i.startedAt, err = decodeStamp(val)
-		case 6:
-			i.builder = n != 0
-		case 7:
-			i.nickname = string(val)
-		case 8:
-			i.client = string(val)
-		}
-		return err
-	})
-	return i, err
-}
-
-func decodeStamp(b []byte) (time.Time, error) {
-	var secs, nanos int64
-	err := fields(b, func(no protowire.Number, typ protowire.Type, _ []byte, n uint64) error {
-		if no <= 2 && typ != protowire.VarintType {
-			return fmt.Errorf("a time's field %d has wire type %d", no, typ)
-		}
-		switch no {
-		case 1:
-			secs = int64(n)
-		case 2:
-			nanos = int64(int32(n))
-		}
-		return nil
-	})
-	if err != nil {
-		return time.Time{}, err
+func decodeInfo(b []byte) (info, error) {
+	var m wirepb.PeerInfo
+	if err := wirepb.Read(b, &m); err != nil {
+		return info{}, err
 	}
-	const year10000 = 253402300800 // the protobuf type ends before it
-	if secs < -62135596800 || secs >= year10000 || nanos < 0 || nanos >= 1e9 {
-		return time.Time{}, errors.New("a time is out of range")
+	i := info{version: m.CharonVersion, lockHash: m.LockHash, gitHash: m.GitHash, builder: m.BuilderApiEnabled, nickname: m.Nickname, client: m.DvClient}
+	for _, t := range []struct {
+		from *timestamppb.Timestamp
+		to   *time.Time
+	}{{m.SentAt, &i.sentAt}, {m.StartedAt, &i.startedAt}} {
+		if t.from == nil {
+			continue
+		}
+		if err := t.from.CheckValid(); err != nil {
+			return info{}, fmt.Errorf("peer info: %w", err)
+		}
+		*t.to = t.from.AsTime()
 	}
-	return time.Unix(secs, nanos).UTC(), nil
-}
-
-func fields(b []byte, fn func(no protowire.Number, typ protowire.Type, val []byte, n uint64) error) error {
-	for len(b) > 0 {
-		no, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		b = b[n:]
-		var val []byte
-		var num uint64
-		switch typ {
-		case protowire.BytesType:
-			val, n = protowire.ConsumeBytes(b)
-		case protowire.VarintType:
-			num, n = protowire.ConsumeVarint(b)
-		default:
-			n = protowire.ConsumeFieldValue(no, typ, b)
-		}
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		b = b[n:]
-		if err := fn(no, typ, val, num); err != nil {
-			return err
-		}
-	}
-	return nil
+	return i, nil
 }
 
 // answerPeerInfo ignores what was asked: there is one question.
 func (h *Host) answerPeerInfo(context.Context, cluster.PeerIndex, []byte) ([]byte, error) {
-	return h.ownInfo().encode(), nil
+	return h.ownInfo().encode()
 }
 
 func (h *Host) infoLoop(ctx context.Context, r *remote) {
@@ -181,8 +93,12 @@ func (h *Host) infoLoop(ctx context.Context, r *remote) {
 }
 
 func (h *Host) askInfo(ctx context.Context, r *remote) {
+	ask, err := h.ownInfo().encode()
 	begin := time.Now()
-	reply, err := h.Request(ctx, r.index, protoPeerInfo, h.ownInfo().encode())
+	var reply []byte
+	if err == nil {
+		reply, err = h.Request(ctx, r.index, wirepb.ProtocolPeerInfo, ask)
+	}
 	now := time.Now()
 	if ctx.Err() != nil {
 		return

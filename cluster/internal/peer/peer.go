@@ -36,6 +36,7 @@ import (
 
 	"app.provost/cluster"
 	"app.provost/cluster/internal/enr"
+	"app.provost/cluster/internal/wirepb"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/connmgr"
@@ -209,7 +210,7 @@ func (h *Host) start() (err error) {
 		ConnectedF:    func(_ network.Network, c network.Conn) { h.connChanged(c.RemotePeer()) },
 		DisconnectedF: func(_ network.Network, c network.Conn) { h.connChanged(c.RemotePeer()) },
 	})
-	if err := h.Handle(protoPeerInfo, peerInfoLimit, h.answerPeerInfo); err != nil {
+	if err := h.Handle(wirepb.ProtocolPeerInfo, wirepb.MaxPeerInfoBytes, h.answerPeerInfo); err != nil {
 		h.h.Close()
 		return err
 	}

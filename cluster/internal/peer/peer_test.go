@@ -21,6 +21,7 @@ import (
 
 	"app.provost/cluster"
 	"app.provost/cluster/internal/enr"
+	"app.provost/cluster/internal/wirepb"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -258,7 +259,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	stranger := lonelyHost(t, 99)
 	err := stranger.Connect(t.Context(), addrInfo(t, h))
 	if err == nil {
-		s, serr := stranger.NewStream(t.Context(), h.h.ID(), protoPeerInfo)
+		s, serr := stranger.NewStream(t.Context(), h.h.ID(), wirepb.ProtocolPeerInfo)
 		if serr == nil {
 			s.CloseWrite()
 			_, serr = s.Read(make([]byte, 1))
@@ -633,11 +634,20 @@ func TestTwoHostsOnOnePort(t *testing.T) {
 	}
 }
 
+func encoded(t testing.TB, i info) []byte {
+	t.Helper()
+	raw, err := i.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
 func TestInfoSample(t *testing.T) {
 	i := info{version: "v1.10.3-provost", lockHash: lockA[:], sentAt: time.Unix(1700000000, 5).UTC(), gitHash: "abcdef0", startedAt: time.Unix(1600000000, 0).UTC(), builder: true, nickname: "n", client: "provost"}
 	path := filepath.Join("testdata", "peerinfo.bin")
 	if *update {
-		if err := os.WriteFile(path, i.encode(), 0o644); err != nil {
+		if err := os.WriteFile(path, encoded(t, i), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -645,7 +655,7 @@ func TestInfoSample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := i.encode(); !bytes.Equal(got, want) {
+	if got := encoded(t, i); !bytes.Equal(got, want) {
 		t.Errorf("%x\n%x", got, want)
 	}
 	back, err := decodeInfo(want)
@@ -713,8 +723,8 @@ func FuzzInfo(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := decodeInfo(i.encode())
-		if err != nil || !bytes.Equal(again.encode(), i.encode()) {
+		again, err := decodeInfo(encoded(t, i))
+		if err != nil || !bytes.Equal(encoded(t, again), encoded(t, i)) {
 			t.Fatalf("%+v does not survive: %v", i, err)
 		}
 	})
