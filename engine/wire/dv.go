@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,7 +40,8 @@ func (e *Engine) startDV(context.Context) error {
 		if err != nil {
 			return err
 		}
-		n := &dvNode{e: e, dir: abs, peers: peers, started: time.Now().UTC(), validators: map[cluster.PubKey]*engine.ValidatorRow{}, findings: map[engine.Code]bool{}}
+		n := &dvNode{e: e, dir: abs, peers: peers, started: time.Now().UTC(), validators: map[cluster.PubKey]*engine.ValidatorRow{},
+			counts: map[cluster.DutyType]*engine.DutyCount{}, findings: map[engine.Code]bool{}, pings: map[cluster.PeerIndex]*pings{}}
 		scope.Go("dv.node", n.run)
 	}
 	return nil
@@ -71,9 +74,23 @@ type dvNode struct {
 	attester   engine.DutyTotals
 	proposer   engine.DutyTotals
 	validators map[cluster.PubKey]*engine.ValidatorRow // totals only
+	counts     map[cluster.DutyType]*engine.DutyCount
 
-	findings map[engine.Code]bool // of the view loop alone
+	findings map[engine.Code]bool // this and pings are of the view loop alone
+	pings    map[cluster.PeerIndex]*pings
 }
+
+// pings are a peer's round trips, up to the answer of a moment.
+type pings struct {
+	seen time.Time
+	took engine.Histogram
+}
+
+// Bounds of histograms, in seconds.
+var (
+	pingBounds  = []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 1, 2.5, 5}
+	delayBounds = []float64{0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 20, 30, 60}
+)
 
 func (n *dvNode) key() engine.Key {
 	return engine.Key{Machine: n.e.machine, Node: filepath.Base(n.dir), ID: n.dir}
@@ -180,6 +197,7 @@ func (r *nodeRows) put(row engine.NodeRow, tell func(...state.Fact)) {
 
 // report counts what came of a duty. It is called on the duty's way.
 func (n *dvNode) report(v dv.DutyView) {
+	n.count(v)
 	if v.Duty.Type != cluster.DutyAttester && v.Duty.Type != cluster.DutyProposer {
 		return
 	}
@@ -211,6 +229,73 @@ func (n *dvNode) report(v dv.DutyView) {
 			own.Done++
 		}
 	}
+}
+
+// count counts a duty as a whole.
+func (n *dvNode) count(v dv.DutyView) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	c := n.counts[v.Duty.Type]
+	if c == nil {
+		c = &engine.DutyCount{Type: v.Duty.Type.String(), Reasons: map[string]uint64{}, Signed: make([]uint64, len(v.Partials))}
+		n.counts[v.Duty.Type] = c
+	}
+	if v.State == dv.DutyDone {
+		c.Done++
+	} else {
+		c.Failed++
+		c.Reasons[v.Reason]++
+	}
+	// A RANDAO reveal is not sent anywhere: it goes into the block.
+	if len(v.Missed) < len(v.Validators) && v.Duty.Type != cluster.DutyRandao {
+		c.Sent++
+		if v.Delay != nil {
+			if c.Delay == nil {
+				h := engine.NewHistogram(delayBounds...)
+				c.Delay = &h
+			}
+			c.Delay.Add(v.Delay.Seconds())
+		}
+	}
+	if slices.Max(append([]int{0}, v.Partials...)) > 0 {
+		c.Due += uint64(len(v.Validators))
+		for i, n := range v.Partials {
+			c.Signed[i] += uint64(n)
+		}
+	}
+	if v.Round != nil && v.Leader != nil {
+		c.Round, c.Leader = num[int64, int](v.Round), num[cluster.PeerIndex, int](v.Leader)
+	}
+}
+
+// counted is a copy of the counts, by type.
+func (n *dvNode) counted() []engine.DutyCount {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []engine.DutyCount
+	for _, t := range slices.Sorted(maps.Keys(n.counts)) {
+		c := *n.counts[t]
+		c.Reasons, c.Signed = maps.Clone(c.Reasons), slices.Clone(c.Signed)
+		if c.Delay != nil {
+			c.Delay = c.Delay.Clone()
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+// pinged counts the answer to a peer's newest ping, and gives a copy of all.
+func (n *dvNode) pinged(p dv.Peer) *engine.Histogram {
+	h := n.pings[p.Index]
+	if h == nil {
+		h = &pings{took: engine.NewHistogram(pingBounds...)}
+		n.pings[p.Index] = h
+	}
+	if p.Seen != nil && p.RTT != nil && p.Seen.After(h.seen) {
+		h.seen = *p.Seen
+		h.took.Add(p.RTT.Seconds())
+	}
+	return h.took.Clone()
 }
 
 // watch takes the node's view every so often and tells it.
@@ -312,6 +397,7 @@ func (n *dvNode) nodeView(v dv.View) state.NodeView {
 		totals[k] = *r
 	}
 	n.mu.Unlock()
+	c.Counts = n.counted()
 
 	next := map[cluster.PubKey]*engine.NextDuty{}
 	for _, d := range v.Duties {
@@ -339,7 +425,7 @@ func (n *dvNode) nodeView(v dv.View) state.NodeView {
 		}
 	}
 	for _, val := range v.Validators {
-		r := engine.ValidatorRow{Key: engine.Key{ID: val.PubKey.String()}, PubKey: val.PubKey.String(), Index: num[cluster.ValidatorIndex, uint64](val.Index), Status: val.Words,
+		r := engine.ValidatorRow{Key: engine.Key{ID: val.PubKey.String()}, PubKey: val.PubKey.String(), Index: num[cluster.ValidatorIndex, uint64](val.Index), Status: val.Words, ChainStatus: val.Status,
 			BalanceGwei: num[cluster.Gwei, uint64](val.Balance), ActivationEpoch: num[cluster.Epoch, uint64](val.Activation), ExitEpoch: num[cluster.Epoch, uint64](val.Exit),
 			Attester: totals[val.PubKey].Attester, Proposer: totals[val.PubKey].Proposer, Next: next[val.PubKey]}
 		out.Validators = append(out.Validators, r)
@@ -413,13 +499,23 @@ func (n *dvNode) dutyRow(key engine.Key, v dv.View, d dv.DutyView, names func(cl
 func (n *dvNode) peersOf(v dv.View, out *state.NodeView) {
 	host, _ := os.Hostname()
 	self := engine.PeerRow{Key: engine.Key{ID: fmt.Sprintf("node%d", v.Self)}, Name: fmt.Sprintf("node%d", v.Self), Index: int(v.Self), Share: int(v.Self.Share()), Self: true,
-		State: "up", Version: n.e.o.Version, Client: "provost", LockHash: v.LockHash.String(), Address: host}
+		State: "up", Version: n.e.o.Version, Client: "provost", LockHash: v.LockHash.String(), Address: host, Nickname: filepath.Base(n.dir), StartedAt: &n.started}
 	same := true
 	self.LockSame = &same
 	out.Peers = append(out.Peers, self)
 	for _, p := range v.Peers {
 		row := engine.PeerRow{Key: engine.Key{ID: fmt.Sprintf("node%d", p.Index)}, Name: fmt.Sprintf("node%d", p.Index), Index: int(p.Index), Share: int(p.Index.Share()), State: "down",
 			Since: p.Since, RTTMS: ms(p.RTT), ClockMS: ms(p.ClockOffset), Version: p.Version, Client: p.Client, Address: p.Addr, Problem: p.DialError}
+		row.Nickname, row.StartedAt, row.Pings = p.Nickname, p.StartedAt, n.pinged(p)
+		if p.Told != nil {
+			// All of Charon's first major version speaks the protocols that this node speaks.
+			builder, supported := p.Builder, strings.HasPrefix(p.Version, "v1.")
+			row.Builder, row.Supported = &builder, &supported
+		}
+		if p.Seen != nil {
+			lost := p.LostPings
+			row.LostPings = &lost
+		}
 		if p.Nickname != "" && p.Nickname != row.Name {
 			row.Name += " " + p.Nickname
 		}
@@ -432,7 +528,7 @@ func (n *dvNode) peersOf(v dv.View, out *state.NodeView) {
 		switch p.Lock {
 		case "same":
 			row.LockSame = &same
-		case "other":
+		case "different":
 			other := false
 			row.LockSame = &other
 		}

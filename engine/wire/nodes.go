@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,8 +37,11 @@ type fleetNode struct {
 	id     string // "node0"
 	dir    string
 	socket string
+	log    string
 	proc   super.Status
+	why    string         // what the process said before it ended
 	row    engine.NodeRow // as the node tells it; State "" until it has
+	broken bool           // told as a finding
 	raised map[string]engine.Raise
 }
 
@@ -56,6 +60,12 @@ func (f *fleet) onProcess(st super.Status) {
 	defer f.mu.Unlock()
 	if n := f.find(st.ID); n != nil {
 		n.proc = st
+		switch st.Event {
+		case super.EventExited:
+			n.why = lastWords(n.log)
+		case super.EventAdopted:
+			n.why = ""
+		}
 		f.showLocked()
 	}
 }
@@ -67,11 +77,23 @@ func (f *fleet) showLocked() {
 		if row.Dir == "" {
 			row = engine.NodeRow{Key: engine.Key{Machine: f.machine, Node: n.id, ID: n.dir}, Dir: n.dir, State: "starting"}
 		}
+		if n.why != "" { // it ended with an error and has not run since
+			row.State, row.Problem = "broken", n.why
+		}
+		if broken := row.State == "broken"; broken != n.broken {
+			n.broken = broken
+			key := engine.Key{Machine: f.machine, Node: n.id, ID: n.dir}
+			if broken {
+				f.tell(state.Raise{Raise: engine.Raise{Code: engine.FindNodeBroken, Key: key, Target: "node/" + n.id, Facts: []engine.Fact{{Name: "why", Value: row.Problem}, {Name: "dir", Value: n.dir}}}})
+			} else {
+				f.tell(state.Clear{Code: engine.FindNodeBroken, Key: key})
+			}
+		}
 		switch n.proc.State {
 		case super.StateGivenUp:
-			row.State, row.Problem = "broken", n.proc.Problem
+			row.State, row.Problem = "broken", cmp.Or(n.why, n.proc.Problem)
 		case super.StateBackoff:
-			row.State, row.Problem = "down", n.proc.Problem
+			row.State, row.Problem = "down", cmp.Or(n.why, n.proc.Problem)
 			if x := n.proc.LastExit; x != nil && row.Problem == "" {
 				row.Problem = x.Cause
 			}
@@ -81,6 +103,29 @@ func (f *fleet) showLocked() {
 		rows = append(rows, row)
 	}
 	f.tell(state.SetNodes{Rows: rows})
+}
+
+// lastWords is the error that a process printed before it ended, "" when it said none.
+func lastWords(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > 4096 {
+		f.Seek(-4096, io.SeekEnd)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, 4096))
+	if err != nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	for i := len(lines) - 1; i >= max(0, len(lines)-3); i-- {
+		if text, ok := strings.CutPrefix(lines[i], "provost: "); ok {
+			return oneLine(text)
+		}
+	}
+	return ""
 }
 
 // startFleet starts a process for every node directory below ClusterDir.
@@ -105,7 +150,7 @@ func (e *Engine) startFleet(ctx context.Context) error {
 	f.mu.Lock()
 	for _, d := range dirs {
 		id := filepath.Base(d)
-		f.nodes = append(f.nodes, &fleetNode{id: id, dir: d, raised: map[string]engine.Raise{},
+		f.nodes = append(f.nodes, &fleetNode{id: id, dir: d, log: e.path("logs", id+".log"), raised: map[string]engine.Raise{},
 			socket: filepath.Join(e.nodeRuntime(), id+".sock")})
 	}
 	f.showLocked()
@@ -148,7 +193,8 @@ func (e *Engine) nodeSpec(n *fleetNode, port int, addrs []string) super.Spec {
 	if c.NeverSigned {
 		argv = append(argv, "--keys-never-signed=true")
 	}
-	return super.Spec{ID: n.id, Argv: argv, Dir: e.path("nodes", n.id), LogFile: e.path("logs", n.id+".log"), StopGrace: 12 * time.Second}
+	signing := 0 // the kernel shall end provers first, not who signs
+	return super.Spec{ID: n.id, Argv: argv, Dir: e.path("nodes", n.id), LogFile: n.log, OOMScoreAdj: &signing, StopGrace: 12 * time.Second}
 }
 
 // nodePorts gives each node a port for its peers, the same ones after a restart.
@@ -230,6 +276,9 @@ func (f *fleet) take(n *fleetNode, s *engine.Snapshot) {
 	if rows := s.Nodes.List(); len(rows) > 0 {
 		n.row = rows[0]
 		n.row.Key.Machine = f.machine
+		if n.row.State != "broken" {
+			n.why = ""
+		}
 	}
 	if rows := s.Clusters.List(); len(rows) > 0 {
 		key := rows[0].Key
@@ -238,7 +287,7 @@ func (f *fleet) take(n *fleetNode, s *engine.Snapshot) {
 	}
 	open := map[string]engine.Raise{}
 	for _, a := range s.Alerts.List() {
-		if a.ClosedAt != nil || !strings.HasPrefix(string(a.Code), "node.") && !strings.HasPrefix(string(a.Code), "dv.") {
+		if a.Code == engine.FindNodeBroken || a.ClosedAt != nil || !strings.HasPrefix(string(a.Code), "node.") && !strings.HasPrefix(string(a.Code), "dv.") {
 			continue // its machine is ours too: what the machine suffers from is told once
 		}
 		key := a.Key
