@@ -527,7 +527,7 @@ func (n *dvNode) peersOf(v dv.View, out *state.NodeView) {
 		}
 		switch p.Lock {
 		case "same":
-			row.LockSame = &same
+			row.LockSame, row.LockHash = &same, v.LockHash.String()
 		case "different":
 			other := false
 			row.LockSame = &other
