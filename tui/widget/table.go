@@ -220,8 +220,13 @@ func (t *Table) Sync(s *engine.Snapshot, now time.Time) string {
 	}
 	t.dirty = false
 	t.shown = t.shown[:0]
+	all := t.Where == nil && t.filter.All()
 	for i := range t.sorted {
 		idx := t.sorted[i].idx
+		if all {
+			t.shown = append(t.shown, idx)
+			continue
+		}
 		row := t.table.Row(s, int(idx))
 		if (t.Where == nil || t.Where(row)) && (t.filter.All() || t.filter.Match(row, now)) {
 			t.shown = append(t.shown, idx)
@@ -254,11 +259,10 @@ func (t *Table) takeKeys(n int) bool {
 	}
 	t.keys, t.n = t.keys[:n], n
 	for i := range n {
-		k := t.identity(t.table.Row(t.snap, i))
-		if same && k != t.keys[i] {
+		if k := t.identity(t.table.Row(t.snap, i)); !same || k != t.keys[i] {
 			same = false
+			t.keys[i] = k
 		}
-		t.keys[i] = k
 	}
 	if same && len(t.base) == n {
 		return true
