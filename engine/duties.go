@@ -1,6 +1,9 @@
 package engine
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Sections of distributed validators. Rows are keyed by machine, cluster and the
 // node that saw it: what nodes see differs, and the difference is worth seeing.
@@ -40,7 +43,9 @@ type ClusterRow struct {
 	Restart   Restart    `json:"restart"`
 	Heads     *uint64    `json:"head_slot"`
 	Since     time.Time  `json:"since"` // totals count from here
-	Seen      *time.Time `json:"seen"`  // when the node last told; an old one is shown as old
+	// Counts are the duties that are over, by type; empty before the first.
+	Counts []DutyCount `json:"counts,omitempty"`
+	Seen   *time.Time  `json:"seen"` // when the node last told; an old one is shown as old
 }
 
 // DutyTotals counts duties that are over, since the node started.
@@ -49,6 +54,47 @@ type DutyTotals struct {
 	Missed   uint64  `json:"missed"`   // no group signature by the deadline
 	Late     uint64  `json:"late"`     // sent after the time that the chain rewards
 	Included *uint64 `json:"included"` // seen on chain; null when nobody looks
+}
+
+// DutyCount counts the duties of one type that are over at one node, since it started.
+// Here a duty is that of all validators that have it in its slot, as in Charon's counts.
+type DutyCount struct {
+	Type    string            `json:"type"`
+	Done    uint64            `json:"done"`
+	Failed  uint64            `json:"failed"`            // for one validator or more
+	Sent    uint64            `json:"sent"`              // to a beacon node, for one validator or more
+	Reasons map[string]uint64 `json:"reasons,omitempty"` // of the failed, by Charon's code
+	// Due counts the validators of duties that any node signed; Signed for how many of them each node did, by peer index.
+	Due    uint64     `json:"signatures_due"`
+	Signed []uint64   `json:"signed"`
+	Round  *int       `json:"round"`             // of the newest one that was agreed on
+	Leader *int       `json:"leader"`            // of that round: a peer index
+	Delay  *Histogram `json:"delay_s,omitempty"` // of those sent: from the moment it was due
+}
+
+// Histogram counts values by size.
+type Histogram struct {
+	UpTo   []float64 `json:"up_to"`  // upper bounds, rising
+	Counts []uint64  `json:"counts"` // as many as bounds, and one for what is above them all
+	Sum    float64   `json:"sum"`    // of all values
+}
+
+// NewHistogram counts nothing yet.
+func NewHistogram(upTo ...float64) Histogram {
+	return Histogram{UpTo: upTo, Counts: make([]uint64, len(upTo)+1)}
+}
+
+// Add counts a value.
+func (h *Histogram) Add(v float64) {
+	i, _ := slices.BinarySearch(h.UpTo, v)
+	h.Counts[i]++
+	h.Sum += v
+}
+
+// Clone is a copy that shares no counts.
+func (h Histogram) Clone() *Histogram {
+	h.Counts = slices.Clone(h.Counts)
+	return &h
 }
 
 // NextDuty is a duty that is known and not yet due.
@@ -98,6 +144,7 @@ type ValidatorRow struct {
 	Index           *uint64    `json:"index"`
 	Status          string     `json:"status"` // in words: "not deposited", "pending", "queued", "active", "exiting", "exited", "slashed", "unknown"
 	StatusWhy       string     `json:"status_why,omitempty"`
+	ChainStatus     string     `json:"chain_status,omitempty"` // the same in the Beacon API's word: "active_ongoing"
 	BalanceGwei     *uint64    `json:"balance_gwei"`
 	ActivationEpoch *uint64    `json:"activation_epoch"` // null: none set
 	ExitEpoch       *uint64    `json:"exit_epoch"`       // null: none set
@@ -129,6 +176,12 @@ type PeerRow struct {
 	LockSame    *bool      `json:"lock_same"`
 	Address     string     `json:"address,omitempty"`
 	Problem     string     `json:"problem,omitempty"`
+	Nickname    string     `json:"nickname,omitempty"`
+	StartedAt   *time.Time `json:"started_at,omitempty"` // of its process, in its own words
+	Builder     *bool      `json:"builder,omitempty"`    // whether it takes blocks of builders
+	Supported   *bool      `json:"supported,omitempty"`  // whether Version is one that this node works with
+	LostPings   *int       `json:"lost_pings,omitempty"` // in a row
+	Pings       *Histogram `json:"pings_s,omitempty"`    // round trips since this node started
 }
 
 // BeaconRow is one beacon node, as a node of the cluster sees it.

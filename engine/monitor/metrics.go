@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -250,8 +251,11 @@ type collector struct {
 // Describe tells all families, so that two of one name cannot be registered.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	ch <- up
-	for _, m := range metrics {
+	for _, m := range slices.Concat(metrics, charon) {
 		ch <- m.desc
+	}
+	for _, x := range spreads {
+		ch <- x.desc
 	}
 }
 
@@ -263,18 +267,12 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	ch <- prometheus.MustNewConstMetric(up, gauge, 1)
-	for _, m := range metrics {
-		// The same labels twice would make the whole scrape fail: the first counts.
+	for _, m := range slices.Concat(metrics, charon) {
 		seen := map[string]bool{}
 		m.read(s, func(v float64, labels ...string) {
-			for i, l := range labels {
-				labels[i] = strings.ToValidUTF8(l, "?")
-			}
-			key := strings.Join(labels, "\x00")
-			if seen[key] {
+			if repeated(seen, labels) {
 				return
 			}
-			seen[key] = true
 			got, err := prometheus.NewConstMetric(m.desc, m.kind, v, labels...)
 			if err != nil {
 				got = prometheus.NewInvalidMetric(m.desc, err)
@@ -282,6 +280,21 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			ch <- got
 		})
 	}
+	for _, x := range spreads {
+		x.collect(s, ch)
+	}
+}
+
+// repeated makes labels readable and tells whether they were seen: the same ones twice would make
+// the whole scrape fail, so the first count.
+func repeated(seen map[string]bool, labels []string) bool {
+	for i, l := range labels {
+		labels[i] = strings.ToValidUTF8(l, "?")
+	}
+	key := strings.Join(labels, "\x00")
+	again := seen[key]
+	seen[key] = true
+	return again
 }
 
 func unix(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -249,11 +250,12 @@ func (s *Server) state(ctx context.Context) (Check, *engine.Snapshot) {
 // livez tells whether the process is worth keeping: it answers, and its state does.
 func (s *Server) livez(w http.ResponseWriter, r *http.Request) {
 	c, _ := s.state(r.Context())
-	s.answer(w, LiveSchema, []Check{c})
+	s.answer(w, LiveSchema, []Check{c}, http.StatusServiceUnavailable)
 }
 
 // readyz tells whether the engine does its work: state published, not stopping,
-// and whatever the engine's rooms say.
+// whatever the engine's rooms say, and each node that it runs ready. A node that is
+// not makes the status 500, as Charon's is; anything else 503.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	c, snap := s.state(r.Context())
 	checks := []Check{c}
@@ -267,10 +269,19 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	if s.o.Ready != nil {
 		checks = append(checks, s.o.Ready()...)
 	}
-	s.answer(w, ReadySchema, checks)
+	status := http.StatusServiceUnavailable
+	if snap != nil {
+		nodes := nodeChecks(snap)
+		if slices.ContainsFunc(nodes, func(c Check) bool { return !c.OK }) {
+			status = http.StatusInternalServerError
+		}
+		checks = append(checks, nodes...)
+	}
+	s.answer(w, ReadySchema, checks, status)
 }
 
-func (s *Server) answer(w http.ResponseWriter, schema string, checks []Check) {
+// answer answers with the checks; status is that of a check that fails.
+func (s *Server) answer(w http.ResponseWriter, schema string, checks []Check, status int) {
 	h := Health{Schema: schema, OK: true, Checks: checks}
 	for _, c := range checks {
 		h.OK = h.OK && c.OK
@@ -283,7 +294,7 @@ func (s *Server) answer(w http.ResponseWriter, schema string, checks []Check) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if !h.OK {
-		w.WriteHeader(http.StatusServiceUnavailable)
+		w.WriteHeader(status)
 	}
 	w.Write(append(b, '\n')) // an error means that nobody listens any more
 }

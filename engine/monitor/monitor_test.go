@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -120,6 +121,43 @@ func full() *engine.Snapshot {
 	}
 }
 
+// running has one running node in every field that a metric is made of, and a second one that was just started.
+func running() *engine.Snapshot {
+	s := full()
+	hoodi := engine.Key{Machine: "m1", Cluster: "0x1f2e3d4c", Node: "node0"}
+	id := func(id string) engine.Key { k := hoodi; k.ID = id; return k }
+	delay, ping := engine.NewHistogram(0.5, 1, 4), engine.NewHistogram(0.01, 0.1)
+	for _, v := range []float64{0.2, 0.5, 0.75, 9} {
+		delay.Add(v)
+	}
+	ping.Add(0.003)
+	ping.Add(0.04)
+	key := "0x8f3" + strings.Repeat("0", 90) + "66c"
+	s.Clusters = &engine.Section[engine.ClusterRow]{Version: 1, Rows: []engine.ClusterRow{
+		{Key: hoodi, Name: "demo", Network: "hoodi", Slot: ptr(uint64(70)), Epoch: ptr(uint64(2)), Nodes: 4, Threshold: 3, Quorum: 3, Ready: "ready", Since: s.At.Add(-time.Hour), Seen: &s.At,
+			Counts: []engine.DutyCount{
+				{Type: "proposer", Failed: 1, Reasons: map[string]uint64{"no_consensus": 1}, Signed: []uint64{0, 0, 0, 0}},
+				{Type: "attester", Done: 9, Failed: 3, Sent: 10, Reasons: map[string]uint64{"no_consensus": 2, "insufficient_peer_signatures": 1}, Due: 20, Signed: []uint64{20, 20, 19, 3}, Round: ptr(2), Leader: ptr(1), Delay: &delay},
+			}},
+		{Key: engine.Key{Machine: "m1", Cluster: "0x1f2e3d4c", Node: "node1"}, Name: "demo", Network: "hoodi", Nodes: 4, Threshold: 3, Ready: "unknown", Since: s.At},
+	}}
+	s.Validators = &engine.Section[engine.ValidatorRow]{Version: 1, Rows: []engine.ValidatorRow{
+		{Key: id(key), PubKey: key, Status: "active", ChainStatus: "active_ongoing", BalanceGwei: ptr(uint64(32_000_000_000))},
+		{Key: id("0x01"), PubKey: "0x01", Status: "not deposited"},
+	}}
+	s.Peers = &engine.Section[engine.PeerRow]{Version: 1, Rows: []engine.PeerRow{
+		{Key: id("node2"), Index: 2, Share: 3, Self: true, State: "up", Version: "0.1.0", Nickname: "node0", StartedAt: ptr(s.At.Add(-time.Hour))},
+		{Key: id("node0"), Index: 0, Share: 1, State: "slow", Version: "v1.10.3-provost", Nickname: "ana", StartedAt: &s.At, ClockMS: ptr(-12.5), Builder: ptr(false), Supported: ptr(true), LostPings: ptr(0), Pings: &ping},
+		{Key: id("node1"), Index: 1, Share: 2, State: "up", Version: "v2.0.0", Supported: ptr(false), LostPings: ptr(1)},
+		{Key: id("node3"), Index: 3, Share: 4, State: "down"},
+	}}
+	s.Beacons = &engine.Section[engine.BeaconRow]{Version: 1, Rows: []engine.BeaconRow{
+		{Key: id("http://127.0.0.1:5052"), Address: "http://127.0.0.1:5052", State: "up", Version: "Lighthouse/v8.0.0", Peers: ptr(uint64(80))},
+		{Key: id("http://127.0.0.1:5053"), Address: "http://127.0.0.1:5053", State: "down"},
+	}}
+	return s
+}
+
 func serve(t testing.TB, o Options) *Server {
 	t.Helper()
 	o.Log = slog.New(slog.DiscardHandler)
@@ -165,14 +203,94 @@ func get(t testing.TB, s *Server, path string, host ...string) (int, string) {
 }
 
 // ours keeps the lines about provost's own metrics.
-func ours(text string) string {
+func ours(text string) string { return of(text, "provost_") }
+
+func of(text string, prefixes ...string) string {
 	var out strings.Builder
 	for line := range strings.Lines(text) {
-		if strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(line, "# HELP "), "# TYPE "), "provost_") {
-			out.WriteString(line)
+		for _, p := range prefixes {
+			if strings.HasPrefix(strings.TrimPrefix(strings.TrimPrefix(line, "# HELP "), "# TYPE "), p) {
+				out.WriteString(line)
+			}
 		}
 	}
 	return out.String()
+}
+
+// named are the prefixes of the names that are Charon's.
+var named = []string{"cluster_", "app_", "core_", "p2p_"}
+
+// A node answers with the names that dashboards of Charon ask for.
+func TestCharonsNames(t *testing.T) {
+	status, body := get(t, serve(t, Options{Engine: &fake{snap: running()}}), "/metrics")
+	if status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	golden(t, "testdata/charon.txt", of(body, named...))
+	for _, m := range charon {
+		if !strings.Contains(body, "\n"+m.name+"{") {
+			t.Errorf("%s is not in the scrape", m.name)
+		}
+		if !slices.Equal(m.labels[:len(node)], node) || !strings.HasSuffix(m.help, ".") || (m.kind == counter) != strings.HasSuffix(m.name, "_total") {
+			t.Errorf("%s: %q %q", m.name, m.labels, m.help)
+		}
+	}
+	for _, x := range spreads {
+		if !strings.Contains(body, "\n"+x.name+"_bucket{") {
+			t.Errorf("%s is not in the scrape", x.name)
+		}
+	}
+	// An engine without nodes has none of them, and cluster data that is broken breaks no scrape.
+	if _, body := get(t, serve(t, Options{Engine: &fake{snap: full()}}), "/metrics"); of(body, named...) != "" {
+		t.Errorf("without a node: %s", of(body, named...))
+	}
+	odd := running()
+	odd.Clusters.Rows = append(odd.Clusters.Rows, odd.Clusters.Rows[0])
+	odd.Clusters.Rows[0].Key.Cluster, odd.Clusters.Rows[0].Name = "", "\xff"
+	odd.Clusters.Rows[0].Counts[1].Delay.Counts = nil
+	if status, body := get(t, serve(t, Options{Engine: &fake{snap: odd}}), "/metrics"); status != 200 || !strings.Contains(body, `cluster_name="?"`) {
+		t.Errorf("%d", status)
+	}
+}
+
+// Each word that a node's row can say is a number of Charon's, and /readyz says the reason.
+func TestNodesReady(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*engine.Snapshot)
+		status int
+		number string
+		text   string
+	}{
+		"ready":       {func(*engine.Snapshot) {}, 200, "1", ""},
+		"beacon down": {func(s *engine.Snapshot) { s.Clusters.Rows[0].Ready = "beacon_node_down" }, 500, "2", "beacon node down"},
+		"syncing":     {func(s *engine.Snapshot) { s.Clusters.Rows[0].Ready = "beacon_node_syncing" }, 500, "3", "beacon node not synced"},
+		"few peers":   {func(s *engine.Snapshot) { s.Clusters.Rows[0].Ready = "insufficient_peers" }, 500, "4", "quorum peers not connected"},
+		"alone":       {func(s *engine.Snapshot) { s.Clusters.Rows[0].Ready = "beacon_node_zero_peers" }, 500, "7", "beacon node has zero peers"},
+		"far behind":  {func(s *engine.Snapshot) { s.Clusters.Rows[0].Ready = "beacon_node_far_behind" }, 500, "8", "beacon node head too far behind"},
+		"unknown":     {func(s *engine.Snapshot) { s.Clusters.Rows[0].Ready = "unknown" }, 500, "0", "not yet known"},
+		"a new word":  {func(s *engine.Snapshot) { s.Clusters.Rows[0].Ready = "eclipsed" }, 500, "0", `not yet known: \"eclipsed\"`},
+		"silent":      {func(s *engine.Snapshot) { s.Clusters.Rows[0].Seen = ptr(s.At.Add(-time.Minute)) }, 500, "0", "last heard 1m0s ago"},
+		"stopping":    {func(s *engine.Snapshot) { s.Engine.Value.Stopping = "drain" }, 503, "1", "drain"},
+	} {
+		s := running()
+		s.Clusters.Rows = s.Clusters.Rows[:1]
+		c.change(s)
+		srv := serve(t, Options{Engine: &fake{snap: s}})
+		status, body := get(t, srv, "/readyz")
+		if h := health(t, body); status != c.status || h.OK != (status == 200) || !strings.Contains(body, `"node/node0"`) || !strings.Contains(body, c.text) {
+			t.Errorf("%s: %d %s", name, status, body)
+		}
+		if _, body := get(t, srv, "/metrics"); !strings.Contains(of(body, "app_monitoring_readyz{"), "} "+c.number+"\n") {
+			t.Errorf("%s: %s", name, of(body, "app_monitoring_readyz"))
+		}
+	}
+
+	s := full()
+	s.Nodes.Rows = append(s.Nodes.Rows, engine.NodeRow{Key: engine.Key{Machine: "m1", Node: "node7"}, State: "broken", Problem: "the lock is torn"})
+	status, body := get(t, serve(t, Options{Engine: &fake{snap: s}}), "/readyz")
+	if status != 500 || !strings.Contains(body, `"node/node7"`) || !strings.Contains(body, "broken: the lock is torn") || strings.Contains(body, "node/node0") {
+		t.Errorf("a node that does not open: %d %s", status, body)
+	}
 }
 
 func golden(t *testing.T, file, got string) {
@@ -281,8 +399,9 @@ func TestPage(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Metrics\n\n<!-- Made by a test: go test ./engine/monitor -run TestPage -update -->\n\n")
 	b.WriteString("`/metrics` answers in Prometheus' text format. One scrape is one snapshot: its numbers belong together and are those on the screen. What is not known is absent, not 0. Units are in the names; percent is 0 to 100.\n\n")
-	b.WriteString("`/livez` and `/readyz` answer with JSON (`" + LiveSchema + "`, `" + ReadySchema + "`) and status 200 or 503: live while the engine gives its state, ready once it does its work. The Go runtime's `go_*` and `process_*` are there too.\n\n")
-	b.WriteString("| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n")
+	b.WriteString("`/livez` and `/readyz` answer with JSON (`" + LiveSchema + "`, `" + ReadySchema + "`) and status 200 or 503: live while the engine gives its state, ready once it does its work. Where the engine runs distributed-validator nodes, each is one check with Charon's reason, and one that is not ready makes the status 500, as Charon's is. The Go runtime's `go_*` and `process_*` are there too.\n\n")
+	const head = "| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n"
+	b.WriteString(head)
 	row := func(name, kind string, labels []string, help string) {
 		l := ""
 		if len(labels) > 0 {
@@ -300,6 +419,17 @@ func TestPage(t *testing.T) {
 	}
 	row(taskRunning.Name, "gauge", []string{"task"}, taskRunning.Help)
 	row(taskTook.Name, "histogram", []string{"task", "outcome"}, taskTook.Help)
+	b.WriteString("\n## Names of Charon\n\nThese names, and the labels `" + strings.Join(node, "` `") + "` that each of them has, are Charon's, so that the dashboards and alerts that Obol publishes show nodes of Provost too. A name is here only where the number means the same; panels about a separate validator client, MEV registrations, relays and traffic stay empty. Nodes are called `node0`, `node1`, … by their place in the lock, in `cluster_peer` and `peer`; `cluster_hash` is the first seven hex digits of the lock's hash.\n\n" + head)
+	for _, m := range charon {
+		kind := "gauge"
+		if m.kind == counter {
+			kind = "counter"
+		}
+		row(m.name, kind, m.labels[len(node):], m.help)
+	}
+	for _, x := range spreads {
+		row(x.name, "histogram", x.labels[len(node):], x.help)
+	}
 	if !strings.Contains(up.String(), "1 when the engine gave a snapshot for this scrape, else 0 and no other provost metric but the tasks is there.") {
 		t.Error("the page tells another help for provost_up")
 	}
