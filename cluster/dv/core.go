@@ -44,6 +44,7 @@ type spawner func(name string, fn func(ctx context.Context) error)
 // core is a running node: the rooms, stitched together. Its fields don't change after newCore,
 // except what mu guards.
 type core struct {
+	ctx   context.Context // of the whole node
 	o     Options
 	log   *slog.Logger
 	dir   *nodedir.Directory
@@ -74,7 +75,6 @@ type core struct {
 	asked  time.Time // when states were asked for
 	rounds map[cluster.Duty]agree.Decision
 	reap   chan struct{} // a place: a life began
-	ctx    context.Context
 }
 
 // life is a duty from its first sight to its deadline.
@@ -92,12 +92,12 @@ type life struct {
 // maxRing is how many finished duties are kept to be shown.
 const maxRing = 512
 
-func newCore(dir *nodedir.Directory, o Options, bn beaconAPI, net peers, g slashing, chain beacon.Chain, spawn spawner) (*core, error) {
+func newCore(ctx context.Context, dir *nodedir.Directory, o Options, bn beaconAPI, net peers, g slashing, chain beacon.Chain, spawn spawner) (*core, error) {
 	table, err := sched.NewTable(tableSpec(chain))
 	if err != nil {
 		return nil, &Error{CodeBeaconConfig, err, "look what the beacon node says at /eth/v1/config/spec"}
 	}
-	c := &core{o: o, log: o.Logger, dir: dir, share: dir.Self.Share(), bn: bn, net: net, chain: chain, table: table, spawn: spawn,
+	c := &core{ctx: ctx, o: o, log: o.Logger, dir: dir, share: dir.Self.Share(), bn: bn, net: net, chain: chain, table: table, spawn: spawn,
 		codec: codec{signingChain(chain), chain.Clock, dir.Self.Share()},
 		alive: map[cluster.Duty]*life{}, states: map[cluster.PubKey]beacon.Validator{}, rounds: map[cluster.Duty]agree.Decision{}, reap: make(chan struct{}, 1)}
 	threshold := dir.Lock.Definition.Threshold
@@ -216,11 +216,8 @@ func newCore(dir *nodedir.Directory, o Options, bn beaconAPI, net peers, g slash
 	return c, nil
 }
 
-// run runs the node's loops until ctx ends, and returns when all that it started has ended.
-func (c *core) run(ctx context.Context) error {
-	c.mu.Lock()
-	c.ctx = ctx
-	c.mu.Unlock()
+// run runs the node's loops until its context ends.
+func (c *core) run() error {
 	if err := c.net.Handle(wirepb.ProtocolQBFT, wirepb.MaxQBFTBytes, func(ctx context.Context, from cluster.PeerIndex, msg []byte) ([]byte, error) {
 		return nil, c.consensus.Handle(ctx, from, msg)
 	}); err != nil {
@@ -233,7 +230,7 @@ func (c *core) run(ctx context.Context) error {
 	}
 	c.spawn("dv.chores", c.chores)
 	c.spawn("dv.reaper", c.reaper)
-	err := c.sched.Run(ctx)
+	err := c.sched.Run(c.ctx)
 	c.consensus.Close()
 	c.exchange.Close()
 	return err
@@ -267,7 +264,7 @@ func (c *core) life(duty cluster.Duty) (*life, bool) {
 		return l, true
 	}
 	ends := c.deadline(duty)
-	if c.ctx == nil || c.ctx.Err() != nil || !time.Now().Before(ends) {
+	if c.ctx.Err() != nil || !time.Now().Before(ends) {
 		return nil, false
 	}
 	l := &life{ends: ends, due: c.table.Due(duty), fetched: make(chan struct{}), reached: map[cluster.PeerIndex]bool{}}

@@ -162,7 +162,7 @@ func (n *Node) run(ctx context.Context) error {
 
 // serve runs a node on its surroundings, whatever they are made of.
 func (n *Node) serve(house *household, bn beaconAPI, net peers, g slashing, chain beacon.Chain) error {
-	c, err := newCore(n.dir, n.o, bn, net, g, chain, house.spawn)
+	c, err := newCore(house.ctx, n.dir, n.o, bn, net, g, chain, house.spawn)
 	if err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func (n *Node) serve(house *household, bn beaconAPI, net peers, g slashing, chai
 	} else {
 		n.set(NodeRunning, "")
 	}
-	err = c.run(house.ctx)
+	err = c.run()
 	house.close()
 	if err != nil {
 		return err
