@@ -58,6 +58,7 @@ import (
 	"app.provost/engine"
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 )
 
 // Format is the version of the tree that this package writes.
@@ -280,6 +281,8 @@ func openFile(path string, maxBytes int) (db *bolt.DB, err error) {
 	})
 	if err != nil {
 		if file != nil {
+			// After a panic the mapping keeps the file open, and with it the lock.
+			unix.Flock(int(file.Fd()), unix.LOCK_UN)
 			file.Close() // a second Close is harmless; after a panic bbolt has not done it
 		}
 		return nil, err
@@ -331,6 +334,9 @@ func (s *Store) inspect() (format int, err error) {
 			if err != nil {
 				return err
 			}
+			if err := pageLengths(tx); err != nil {
+				return err
+			}
 			// Pages have all been touched now, so Check (which works in a goroutine of
 			// its own, where a fault could not be caught) stays inside the file.
 			var first error
@@ -349,6 +355,26 @@ func (s *Store) inspect() (format int, err error) {
 		})
 	})
 	return format, err
+}
+
+// pageLengths refuses a page that claims to be longer than the file: it would keep
+// bbolt's own check busy for hours.
+func pageLengths(tx *bolt.Tx) error {
+	pages := int(tx.Size() / int64(tx.DB().Info().PageSize))
+	for id := 0; id < pages; id++ {
+		p, err := tx.Page(id)
+		if err != nil {
+			return damaged{err}
+		}
+		if p == nil || p.Type == "free" {
+			continue
+		}
+		if p.OverflowCount < 0 || p.OverflowCount >= pages-id {
+			return damaged{fmt.Errorf("page %d claims to be %d pages long", id, p.OverflowCount+1)}
+		}
+		id += p.OverflowCount
+	}
+	return nil
 }
 
 func complete(tx *bolt.Tx) error {
