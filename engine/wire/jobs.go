@@ -44,7 +44,11 @@ func (e *Engine) startQueue(context.Context) error {
 		return err
 	}
 	e.blobs, e.hub = blobs, hub
-	e.jobs = &jobFacts{machine: e.machine, tell: e.state.Tell, known: map[prover.JobID]bool{}, failed: map[prover.JobID]time.Time{}}
+	unsaid, err := readUnsaid(e.store)
+	if err != nil {
+		return err
+	}
+	e.jobs = &jobFacts{unsaid: unsaid, machine: e.machine, tell: e.state.Tell, known: map[prover.JobID]bool{}, failed: map[prover.JobID]time.Time{}}
 	q, err := queue.New(queue.Options{Board: e.store.Board(), Hub: hub, Files: blobs, Logger: e.log, Lease: c.Lease, JobLimit: jobLimit,
 		OnChange: func(u queue.Update) { e.jobs.update(u); e.crew.onViews(u.Workers); e.judgeJobs(u) },
 		Record:   e.jobs.record})
@@ -68,6 +72,7 @@ type jobFacts struct {
 	machine string
 	tell    func(...state.Fact)
 	known   map[prover.JobID]bool // rows told and not dropped
+	unsaid  *unsaid               // until the first full update
 
 	mu     sync.Mutex
 	failed map[prover.JobID]time.Time // findings raised; guarded by mu
@@ -94,6 +99,12 @@ func (f *jobFacts) key(id prover.JobID) engine.Key {
 
 func (f *jobFacts) update(u queue.Update) {
 	if u.Full {
+		if f.unsaid != nil {
+			for _, ev := range f.unsaid.events(u.Jobs) {
+				f.record(ev)
+			}
+			f.unsaid = nil
+		}
 		now := map[prover.JobID]bool{}
 		for _, j := range u.Jobs {
 			now[j.Job.ID] = true
