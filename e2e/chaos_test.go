@@ -31,7 +31,7 @@ func TestEveryJobIsVerifiedExactlyOnce(t *testing.T) {
 	eng := p.start("--workers", "2")
 	socket := p.socket()
 
-	ctx, cancel := context.WithTimeout(t.Context(), length+3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), length+6*time.Minute)
 	defer cancel()
 	// One client, as a person's script would be: it repeats a request with its key
 	// until it is answered, however often the engine dies meanwhile.
@@ -74,7 +74,7 @@ func TestEveryJobIsVerifiedExactlyOnce(t *testing.T) {
 			select {
 			case <-stop:
 				return
-			case <-time.After(400 * time.Millisecond):
+			case <-time.After(600 * time.Millisecond):
 			}
 			circuit := []string{"small", "small", "medium"}[i%3]
 			rec := do(engine.SubmitJob{
@@ -142,7 +142,7 @@ func TestEveryJobIsVerifiedExactlyOnce(t *testing.T) {
 	}
 
 	verified := map[string]int{}
-	eventually(t, 2*time.Minute, "all jobs are verified", func() error {
+	eventually(t, 4*time.Minute, "all jobs are verified", func() error {
 		revive()
 		e, err := rpc.Dial(ctx, rpc.DialOptions{Socket: socket})
 		if err != nil {
