@@ -362,8 +362,11 @@ func (d *doctor) nodes() {
 	for i := range d.s.Nodes.List() {
 		n := &d.s.Nodes.Rows[i]
 		c := Diagnosis{Area: AreaNodes, Target: "node/" + n.Key.Node, State: HealthOK, At: &d.s.Nodes.At, Facts: []Fact{fact("directory", "%s", n.Dir)}}
-		if n.State == "read" {
+		if !n.Bad() {
 			c.Title = fmt.Sprintf("%s of %s on %s: %d of %d sign", n.Key.Node, n.Name, n.Network, n.Threshold, n.Operators)
+			if !n.OK() {
+				c.State, c.Title = HealthUnknown, n.Key.Node+": "+n.State
+			}
 		} else {
 			c.State, c.Title = HealthWarn, n.Dir+" cannot be used: "+n.Problem
 			c.Fix = []NextKey{{Command: "provost verify cluster " + n.Dir, Text: "see every check of it"}}

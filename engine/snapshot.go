@@ -486,8 +486,23 @@ type NodeRow struct {
 	Operators  int    `json:"operators"`
 	Threshold  int    `json:"threshold"`
 	Validators int    `json:"validators"`
-	State      string `json:"state"` // "read", "broken"
-	Problem    string `json:"problem,omitempty"`
+	// State in words: "read" (shown, not run) and "running" are as it should be; "broken", "down",
+	// "held" and "stopped" are not; everything else ("reading", "opening 3 of 8 keys", "starting",
+	// "waiting for …") is on the way.
+	State   string `json:"state"`
+	Problem string `json:"problem,omitempty"`
+}
+
+// OK tells whether the node is as it should be.
+func (n NodeRow) OK() bool { return n.State == "read" || n.State == "running" }
+
+// Bad tells whether somebody has to do something about it.
+func (n NodeRow) Bad() bool {
+	switch n.State {
+	case "broken", "down", "held", "stopped":
+		return true
+	}
+	return false
 }
 
 // SourceRow is one thing that readings come from.
