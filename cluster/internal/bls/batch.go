@@ -103,7 +103,8 @@ func VerifyBatch(keys []PublicKey, msg []byte, sigs []SignaturePoint) error {
 // numbers are worked out once; for the small indices that clusters have they are small, which
 // makes it several times faster than CombineThreshold.
 type Interpolation struct {
-	factors []herumi.Fr // of the signatures, whole numbers
+	factors []herumi.Fr // of the signatures, whole numbers without their sign
+	minus   []bool      // a negative number in the field is a large one, and multiplying by it slow
 	divide  *herumi.Fr  // by this at the end; nil when by one
 }
 
@@ -134,10 +135,11 @@ func NewInterpolation(shares []cluster.ShareIndex) (Interpolation, error) {
 		gcd := new(big.Int).GCD(nil, nil, common, c.Denom())
 		common.Mul(common, new(big.Int).Div(c.Denom(), gcd))
 	}
-	in := Interpolation{factors: make([]herumi.Fr, len(shares))}
+	in := Interpolation{factors: make([]herumi.Fr, len(shares)), minus: make([]bool, len(shares))}
 	for i, c := range coefficients {
 		whole := new(big.Int).Mul(c.Num(), new(big.Int).Div(common, c.Denom()))
-		if err := in.factors[i].SetString(whole.String(), 10); err != nil {
+		in.minus[i] = whole.Sign() < 0
+		if err := in.factors[i].SetString(whole.Abs(whole).String(), 10); err != nil {
 			return Interpolation{}, fmt.Errorf("interpolate: %w", err)
 		}
 	}
@@ -163,12 +165,15 @@ func (in Interpolation) Combine(partials []SignaturePoint) (SignaturePoint, erro
 		if p.p == nil {
 			return SignaturePoint{}, ErrBadSignature
 		}
-		if i == 0 {
-			herumi.G2Mul(&sum, herumi.CastFromSign(p.p), &in.factors[0])
-			continue
-		}
 		herumi.G2Mul(&term, herumi.CastFromSign(p.p), &in.factors[i])
-		herumi.G2Add(&sum, &sum, &term)
+		if in.minus[i] {
+			herumi.G2Neg(&term, &term)
+		}
+		if i == 0 {
+			sum = term
+		} else {
+			herumi.G2Add(&sum, &sum, &term)
+		}
 	}
 	if in.divide != nil {
 		herumi.G2Mul(&sum, &sum, in.divide)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"testing"
+	"time"
 
 	"app.provost/cluster"
 	"app.provost/cluster/internal/bls"
@@ -264,6 +266,7 @@ func BenchmarkSlot(b *testing.B) {
 			name := fmt.Sprintf("%d/shares=%d%d%d", n, shares[0], shares[1], shares[2])
 			b.Run("batch/"+name, func(b *testing.B) {
 				b.ReportAllocs()
+				defer reportCPU(b)()
 				for range b.N {
 					for key, s := range sets[0] {
 						p.combiner.Keep(duty, key, s.Share, s.Signature, own[key])
@@ -280,12 +283,27 @@ func BenchmarkSlot(b *testing.B) {
 			})
 			b.Run("each/"+name, func(b *testing.B) {
 				b.ReportAllocs()
+				defer reportCPU(b)()
 				for range b.N {
 					oneByOne(b, p, all)
 				}
 			})
 		}
 	}
+}
+
+// reportCPU reports what the process took of the processors between the two calls: unlike the time on
+// the clock it says little of what else the machine did.
+func reportCPU(b *testing.B) func() {
+	took := func() time.Duration {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	begin := took()
+	return func() { b.ReportMetric((took()-begin).Seconds()*1000/float64(b.N), "cpu-ms/op") }
 }
 
 func oneByOne(b *testing.B, p practice, all map[cluster.PubKey][]cluster.ParSignedData) {
