@@ -104,7 +104,11 @@ func nextDuty(n *NextDuty, now time.Time) Value {
 	if n == nil {
 		return none
 	}
-	v := text(DutyWord(n.Type) + " " + string(appendSpan(nil, max(0, n.At.Sub(now).Seconds()), true)))
+	when := "now"
+	if d := n.At.Sub(now); d > 0 {
+		when = Span(d)
+	}
+	v := text(DutyWord(n.Type) + " " + when)
 	v.Num = float64(n.At.UnixMilli())
 	return v
 }

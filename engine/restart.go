@@ -44,6 +44,31 @@ func (r *ClusterRow) RestartNow(now time.Time) Restart {
 	return r.Restart.Later(now.Sub(*r.Seen))
 }
 
+// Better tells whether a node's view of its cluster is to be preferred to another's: it
+// was told later, or as late and it sees more nodes. A node that was cut off or fell
+// silent does not speak for the cluster.
+func (r *ClusterRow) Better(o *ClusterRow, now time.Time) bool {
+	if a, b := r.Heard(now), o.Heard(now); a != b {
+		return a
+	}
+	if r.Seen != nil && o.Seen != nil {
+		slot := 12.0
+		if r.SlotS != nil && *r.SlotS > 0 {
+			slot = *r.SlotS
+		}
+		if d := r.Seen.Sub(*o.Seen).Seconds(); d > slot/2 || d < -slot/2 {
+			return d > 0
+		}
+	}
+	up := func(c *ClusterRow) int {
+		if c.PeersUp == nil {
+			return -1
+		}
+		return *c.PeersUp
+	}
+	return up(r) > up(o)
+}
+
 // JoinRestart says whether all nodes may be restarted now: only when each of them
 // says so, and for the shortest of their times. One that says no outweighs one that
 // does not know.
@@ -53,7 +78,7 @@ func JoinRestart(rows []ClusterRow, now time.Time) Restart {
 	for i := range rows {
 		r := &rows[i]
 		re := r.RestartNow(now)
-		if len(rows) > 1 && r.Key.Node != "" && re.Why != "" {
+		if len(rows) > 1 && r.Key.Node != "" && re.Why != "" && (re.Safe == nil || !*re.Safe) {
 			re.Why = r.Key.Node + ": " + re.Why
 		}
 		if r.PeersUp != nil && r.Heard(now) {

@@ -103,7 +103,6 @@ func TestKeySaysWhyOff(t *testing.T) {
 	s.keys("f", "2", "p").shows("p: the screen is frozen, f ends that")
 	s.send(sayEndMsg(s.m.sayGen))
 	s.hides("p: the screen").keys("f")
-	s.keys("5").shows("5: this engine does not run validators")
 	s.keys("Q").shows("Q: no such key here")
 }
 

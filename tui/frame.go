@@ -113,6 +113,9 @@ func (m *model) drawHeader(b *widget.Buffer, l *page.Look, r widget.Rect) {
 	}
 	if l.Ready() {
 		in := &l.Snap.Engine.Value
+		if e := page.EpochWord(l); e != "" {
+			bits = append(bits, bit{e, theme.Text.S(), 4})
+		}
 		if n := len(in.Viewers); n > 1 && m.w >= 120 {
 			bits = append(bits, bit{fmt.Sprintf("%d viewers", n), theme.Hint.S(), 3})
 		}
@@ -226,6 +229,10 @@ func (m *model) barCount(id page.ID) string {
 		n = len(m.snap.GPUs.List())
 	case page.Hosts:
 		n = len(m.snap.Machines.List())
+	case page.Validators:
+		n = page.ValidatorCount(m.Look())
+	case page.Peers:
+		return page.PeersWord(m.Look())
 	case page.Acts:
 		n = m.sum.ActsOpen
 	case page.Alerts:
@@ -397,6 +404,9 @@ func (m *model) drawCard(b *widget.Buffer, l *page.Look, r widget.Rect) {
 		down := s.State(engine.WorkerDown) + s.State(engine.WorkerGone)
 		b.Text(r, fmt.Sprintf("%d/%d run  %d down  gpu %d/%d up", s.State(engine.WorkerRun)+s.State(engine.WorkerIdle), s.Workers, down, s.GPUUp, s.GPUs), theme.Text.S())
 	})
+	if text, role := page.SigningWord(l); text != "" {
+		lines = append(lines, func(r widget.Rect) { b.Text(r, text, role.S()) })
+	}
 	if v := l.Snap.Verdict; v != nil {
 		if len(v.Value.Reasons) > 0 {
 			lines = append(lines, func(r widget.Rect) {

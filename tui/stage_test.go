@@ -296,6 +296,11 @@ func dim(s *engine.Snapshot) *engine.Snapshot {
 	dimSection(&out.Workers)
 	dimSection(&out.GPUs)
 	dimSection(&out.Nodes)
+	dimSection(&out.Clusters)
+	dimSection(&out.Duties)
+	dimSection(&out.Validators)
+	dimSection(&out.Peers)
+	dimSection(&out.Beacons)
 	dimSection(&out.Acts)
 	dimSection(&out.Sources)
 	dimSection(&out.Trends)
@@ -341,4 +346,4 @@ func dimValue(v reflect.Value) {
 	}
 }
 
-var allViews = []page.ID{page.Overview, page.Workers, page.GPUs, page.Hosts, page.Alerts, page.Logs, page.Acts, page.Jobs}
+var allViews = []page.ID{page.Overview, page.Workers, page.GPUs, page.Hosts, page.Duties, page.Validators, page.Peers, page.Alerts, page.Logs, page.Acts, page.Jobs}

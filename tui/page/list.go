@@ -26,6 +26,12 @@ type list struct {
 	aboutLines int
 	// detail draws one row at length.
 	detail func(b *widget.Buffer, l *Look, r widget.Rect, row engine.Row)
+	// head draws lines below the heading and says how many; counts gives the rows there
+	// would be without a filter, where the view leaves some of the table's out.
+	head   func(b *widget.Buffer, l *Look, r widget.Rect) int
+	counts func() int
+	// label and copied name a row in headings and for the clipboard; nil: by its ID.
+	label, copied func(row engine.Row) string
 	// none draws what was looked for and what to do, when there are no rows.
 	none   func(b *widget.Buffer, l *Look, r widget.Rect)
 	legend []string
@@ -96,7 +102,21 @@ func (p *list) Hide(column string, hide bool) { p.tab.Hide(column, hide) }
 func (p *list) Hidden(column string) bool     { return p.tab.Hidden(column) }
 func (p *list) Move(rows int, now time.Time)  { p.tab.Move(rows, now) }
 func (p *list) PageRows() int                 { return p.tab.Page() }
-func (p *list) name(row engine.Row) string    { return p.tab.Of().ID(row) }
+func (p *list) name(row engine.Row) string {
+	if p.label != nil {
+		return p.label(row)
+	}
+	return p.tab.Of().ID(row)
+}
+
+// whole is what copying a row gives.
+func (p *list) whole(row engine.Row) string {
+	if p.copied != nil {
+		return p.copied(row)
+	}
+	return p.tab.Of().ID(row)
+}
+
 func (p *list) noRow(*Look) string {
 	if p.tab.Current() == nil {
 		return "no row here"
@@ -113,7 +133,7 @@ func (p *list) bindings(own ...Binding) {
 	fixed := func(n int) func() int { return func() int { return n } }
 	copyRow := func(h Host) {
 		if row := p.tab.Current(); row != nil {
-			h.Copy(p.name(row), p.name(row))
+			h.Copy(p.name(row), p.whole(row))
 		}
 	}
 	copyJSON := func(h Host) {
@@ -182,6 +202,9 @@ func (p *list) Render(b *widget.Buffer, l *Look, r widget.Rect) {
 	}
 	there := p.there == nil || p.there(l.Snap)
 	shown, all := p.tab.Count()
+	if p.counts != nil {
+		all = p.counts()
+	}
 	row := p.tab.Current()
 	if p.open && row != nil && p.detail != nil && r.W < 120 {
 		b.Text(b.Text(r.Line(0).In(1), p.title+" > ", theme.Hint.S()), p.name(row), theme.Title.S())
@@ -219,6 +242,9 @@ func (p *list) Render(b *widget.Buffer, l *Look, r widget.Rect) {
 		b.Right(head, side, theme.Hint.S())
 	}
 	body := r.Below(1)
+	if p.head != nil && l.Ready() {
+		body = body.Below(p.head(b, l, body))
+	}
 	if all == 0 {
 		if p.none != nil {
 			p.none(b, l, body.Below(1).In(1))

@@ -91,6 +91,9 @@ func (o *overview) narrow(b *widget.Buffer, l *Look, r widget.Rect) {
 	add := func(keep int, draw func(*widget.Buffer, *Look, widget.Rect)) { lines = append(lines, part{keep, draw}) }
 	add(dropNever, drawVerdict)
 	add(dropSpace, blank)
+	if l.Snap.Clusters != nil {
+		lines = append(lines, signingLines(l)...)
+	}
 	if r.H >= 16 && len(restartWhy(l, r.W-12)) > 1 {
 		add(dropNever, labelled("RESTART", drawRestartWrapped))
 		add(dropNever, labelled("", drawRestartMore))
@@ -119,7 +122,7 @@ func (o *overview) narrow(b *widget.Buffer, l *Look, r widget.Rect) {
 		if i == 0 {
 			label = "NODES"
 		}
-		add(dropMore, labelled(label, func(b *widget.Buffer, l *Look, r widget.Rect) { drawNodes(b, r, l.Snap.Nodes.Rows[g.From:g.To]) }))
+		add(dropMore, labelled(label, func(b *widget.Buffer, l *Look, r widget.Rect) { drawNodes(b, l, r, l.Snap.Nodes.Rows[g.From:g.To]) }))
 	}
 	if n := l.Sum.ActsOpen; n > 0 {
 		add(dropMore, labelled("ACTS", drawActsLine))
@@ -189,6 +192,16 @@ func (o *overview) boxes(b *widget.Buffer, l *Look, r widget.Rect, columns int) 
 	jobBox := func(r widget.Rect) {
 		drawJobBox(b, l, b.Box(r, "Jobs and nodes", "J jobs").In(1))
 	}
+	signing := l.Snap.Clusters != nil
+	signBox := func(r widget.Rect) {
+		drawSigningBox(b, l, b.Box(r, "Signing", "5 duties").In(1))
+	}
+	workBox := func(r widget.Rect) {
+		title := "Workers " + Thousands(l.Sum.Workers)
+		in := b.Box(r, title, "2 workers").In(1)
+		drawWorkersBox(b, l, in.Top(in.H-1))
+		labelled9("jobs", drawJobs)(b, l, in.Line(in.H-1))
+	}
 	events := func(r widget.Rect) {
 		drawEventBox(b, l, b.Box(r, "Events", "8 alerts").In(1), o.events.of(l.Entries))
 	}
@@ -196,10 +209,18 @@ func (o *overview) boxes(b *widget.Buffer, l *Look, r widget.Rect, columns int) 
 		// Two rows of boxes get what they need, the events what is left, at least four lines.
 		gpuRows, hostRows := max(len(l.Snap.GPUs.List()), 1)+1, max(len(l.Snap.Machines.List()), 1)+4
 		top := min(max(7+len(l.Sum.Nodes), 8), 11)
+		if signing {
+			top = 11
+		}
 		mid := min(max(gpuRows, hostRows)+2, max((body.H-top)*2/3, 5))
 		top = min(top, max(body.H-mid-4, 5))
-		workersBox(cols[0].Top(top))
-		jobBox(cols[1].Top(top))
+		if signing {
+			signBox(cols[0].Top(top))
+			workBox(cols[1].Top(top))
+		} else {
+			workersBox(cols[0].Top(top))
+			jobBox(cols[1].Top(top))
+		}
 		gpuBox(cols[0].Below(top).Top(mid))
 		hugeBox(cols[1].Below(top).Top(mid))
 		events(body.Below(top + mid))
@@ -223,6 +244,20 @@ func (o *overview) boxes(b *widget.Buffer, l *Look, r widget.Rect, columns int) 
 	}
 	right := widget.Rect{X: cols[1].X, Y: body.Y, W: cols[1].W + cols[2].W, H: body.H}
 	up := min(max(len(l.Snap.GPUs.List())+3, min(len(l.Snap.Machines.List()), 10)+6, 9), max(body.H*3/5, 6))
+	if signing {
+		signBox(cols[1].Top(up))
+		gpuBox(cols[2].Top(up))
+		rest := right.Below(up)
+		mid := min(max(min(len(l.Snap.Machines.List()), 8)+4, 8), max(rest.H/2, 6))
+		if l.Sum.Workers >= 256 {
+			hugeBox(cols[1].Below(up).Top(mid))
+			jobBox(cols[2].Below(up).Top(mid))
+		} else {
+			hugeBox(rest.Top(mid))
+		}
+		events(rest.Below(mid))
+		return
+	}
 	if l.Sum.Workers >= 256 {
 		hugeBox(cols[1].Top(up))
 		gpuBox(cols[2].Top(up))
@@ -276,32 +311,14 @@ func drawVerdict(b *widget.Buffer, l *Look, r widget.Rect) {
 
 // restartHead is what stands before the reasons: whether a restart is safe now.
 func restartHead(l *Look) (word, rest string, role theme.Role) {
-	if l.Snap.Verdict == nil || l.Snap.Verdict.Value.Restart.Safe == nil {
-		return "?", "", theme.Unknown
-	}
-	re := &l.Snap.Verdict.Value.Restart
-	if !*re.Safe {
-		return "NOT NOW", "", theme.Warn
-	}
-	if re.ForS != nil {
-		// The engine counted from the moment of its snapshot.
-		left := time.Duration(*re.ForS*float64(time.Second)) - l.Now.Sub(l.Snap.Verdict.At)
-		rest = " for " + Left(left)
-	}
-	return "SAFE", rest, theme.OK
+	return restartAnswer(l.Snap.RestartNow(l.Now))
 }
 
 // restartWhy is the reason in lines: the first beside the word, the others below.
 func restartWhy(l *Look, width int) []string {
-	why := ""
-	if l.Snap.Verdict != nil {
-		why = l.Snap.Verdict.Value.Restart.Why
-	}
-	word, rest, role := restartHead(l)
-	if why == "" && role == theme.Unknown {
-		why = "not known"
-	}
-	return widget.Wrap(strings.Fields(why), max(width-widget.Width(word+rest)-2, 20))
+	re := l.Snap.RestartNow(l.Now)
+	word, rest, _ := restartAnswer(re)
+	return widget.Wrap(strings.Fields(restartReason(re)), max(width-widget.Width(word+rest)-2, 20))
 }
 
 func drawRestart(b *widget.Buffer, l *Look, r widget.Rect) {
@@ -622,10 +639,18 @@ func drawMemoryLine(b *widget.Buffer, l *Look, r widget.Rect) {
 }
 
 // drawNodes writes the nodes of one cluster on one line, a broken one by itself.
-func drawNodes(b *widget.Buffer, r widget.Rect, nodes []engine.NodeRow) {
+func drawNodes(b *widget.Buffer, l *Look, r widget.Rect, nodes []engine.NodeRow) {
 	n := &nodes[0]
-	if n.State != "read" {
+	if n.Bad() {
 		b.Text(roleWord(b, r, theme.Crit, n.State), "  "+n.Dir+": "+n.Problem, theme.Text.S())
+		return
+	}
+	if !n.OK() {
+		text := "  " + n.Key.Node
+		if n.Problem != "" {
+			text += ": " + n.Problem
+		}
+		b.Text(roleWord(b, r, theme.Busy, n.State), text, theme.Text.S())
 		return
 	}
 	r = b.Text(r, fmt.Sprintf("%s on %s   ", orDash(n.Name), orAskText(n.Network)), theme.Text.S())
@@ -635,7 +660,9 @@ func drawNodes(b *widget.Buffer, r widget.Rect, nodes []engine.NodeRow) {
 		r = b.Text(r, fmt.Sprintf("%d nodes here", len(nodes)), theme.Text.S())
 	}
 	r = b.Text(r, fmt.Sprintf(", %d of %d sign, %s", n.Threshold, n.Operators, count(n.Validators, "validator")), theme.Text.S())
-	b.Text(r, "   shown, not run", theme.Hint.S())
+	if !runs(l.Snap, n) {
+		b.Text(r, "   shown, not run", theme.Hint.S())
+	}
 }
 
 func drawActsLine(b *widget.Buffer, l *Look, r widget.Rect) {
@@ -804,7 +831,7 @@ func drawJobBox(b *widget.Buffer, l *Look, r widget.Rect) {
 		if i == 0 {
 			label = "nodes"
 		}
-		lines = append(lines, part{dropMore, labelled9(label, func(b *widget.Buffer, l *Look, r widget.Rect) { drawNodes(b, r, l.Snap.Nodes.Rows[g.From:g.To]) })})
+		lines = append(lines, part{dropMore, labelled9(label, func(b *widget.Buffer, l *Look, r widget.Rect) { drawNodes(b, l, r, l.Snap.Nodes.Rows[g.From:g.To]) })})
 	}
 	if len(l.Snap.Nodes.List()) == 0 && l.Ready() {
 		lines = append(lines, part{dropMore, labelled9("nodes", func(b *widget.Buffer, _ *Look, r widget.Rect) {

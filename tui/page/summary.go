@@ -143,7 +143,7 @@ func (s *Summary) Summarize(snap *engine.Snapshot, now time.Time) {
 	slices.SortStableFunc(s.Short, func(a, b int) int { return cmp.Compare(free(a), free(b)) })
 	for i := range snap.Nodes.List() {
 		n := &snap.Nodes.Rows[i]
-		if k := len(s.Nodes) - 1; k >= 0 && n.State == "read" {
+		if k := len(s.Nodes) - 1; k >= 0 && n.OK() {
 			if p := &snap.Nodes.Rows[i-1]; p.State == n.State && p.LockHash == n.LockHash && p.Name == n.Name {
 				s.Nodes[k].To++
 				continue

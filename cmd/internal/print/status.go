@@ -104,7 +104,7 @@ func signOf(s *engine.Snapshot, now time.Time) *StatusSign {
 		if old == nil {
 			order = append(order, r.Key.Cluster)
 		}
-		if old == nil || r.Heard(now) && (!old.Heard(now) || spare(r) > spare(old)) {
+		if old == nil || r.Better(old, now) {
 			best[r.Key.Cluster] = r
 		}
 	}
