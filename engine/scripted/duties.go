@@ -208,6 +208,7 @@ func (s *script) dvRestart(at time.Duration, others int) engine.Restart {
 
 func (s *script) clusterRows(now time.Duration) []engine.ClusterRow {
 	rows := make([]engine.ClusterRow, dvNodes)
+	sums := map[int64]engine.DutyTotals{} // nodes that are there count the same
 	for k := range rows {
 		at := now
 		if from, gone := nodeAway(k, now); gone {
@@ -222,9 +223,14 @@ func (s *script) clusterRows(now time.Duration) []engine.ClusterRow {
 			SlotS: ref(slotTime.Seconds() / s.speed), SlotsPerEpoch: ref(uint64(perEpoch)), Nodes: dvNodes, Threshold: dvThreshold, Quorum: 3, PeersUp: &up, Twins: 2*dvThreshold - dvNodes,
 			Ready: "ready", SigningOK: ref(true), Next: s.dvNext(at), Restart: s.dvRestart(at, up-1), Heads: ref(uint64(cur)), Since: s.wall(countFrom), Seen: s.wallp(at)}
 		over := cur - 1
-		for i := range s.validators {
-			r.Attester = r.Attester.Plus(s.valTotals(i, over))
+		if _, ok := sums[over]; !ok {
+			var t engine.DutyTotals
+			for i := range s.validators {
+				t = t.Plus(s.valTotals(i, over))
+			}
+			sums[over] = t
 		}
+		r.Attester = sums[over]
 		r.Attester.Included = ref(r.Attester.Done)
 		r.Proposer.Done = proposals(slotAt(countFrom), over)
 		r.Proposer.Included = ref(r.Proposer.Done)
@@ -320,7 +326,18 @@ func (s *script) blockRow(k int, n int64, at time.Duration, i int) engine.DutyRo
 	return r
 }
 
+// pubKey is a validator's key, made once: there is one in every row.
 func (s *script) pubKey(i int) string {
+	if s.pubKeys == nil {
+		s.pubKeys = make([]string, s.validators)
+		for j := range s.pubKeys {
+			s.pubKeys[j] = s.makeKey(j)
+		}
+	}
+	return s.pubKeys[i]
+}
+
+func (s *script) makeKey(i int) string {
 	x := ""
 	for p := range int64(6) {
 		x += fmt.Sprintf("%016x", s.hash('K', int64(i), p))

@@ -15,7 +15,7 @@ func TestDutiesGoOn(t *testing.T) {
 	from := slotStart(firstSlot-48+missEvery) - 4*minute
 	seen, safe := map[engine.DutyState]int{}, map[bool]int{}
 	var last *engine.Snapshot
-	for at := from; at < from+10*minute; at += second {
+	for at := from; at < from+10*minute; at += 3 * second {
 		s := still(t, Options{Seed: 1, Workers: 4, Hosts: 4, GPUs: -1}, at)
 		up := map[string]int{}
 		for _, c := range s.Clusters.Rows {

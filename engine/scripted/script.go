@@ -39,6 +39,7 @@ type script struct {
 	workers    []worker
 	gpus       []device
 	validators int
+	pubKeys    []string
 	trouble    []*trouble
 	acts       []*act
 	actN       int
