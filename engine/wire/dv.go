@@ -155,7 +155,7 @@ func nodeProblem(err error) *engine.Problem {
 	if !errors.As(err, &e) {
 		return p.Because(err)
 	}
-	p.Cause, p.Remedy = e.Err.Error(), e.Remedy
+	p.Cause, p.Remedy = strings.TrimPrefix(e.Err.Error(), p.Doing+": "), e.Remedy
 	switch {
 	case e.Code == dv.CodeKeyInUse:
 		p.Code, p.Exit = engine.FindKeyInUse, engine.ExitNotAllowed
@@ -530,7 +530,7 @@ func (n *dvNode) peersOf(v dv.View, out *state.NodeView) {
 			row.LockSame, row.LockHash = &same, v.LockHash.String()
 		case "different":
 			other := false
-			row.LockSame = &other
+			row.LockSame, row.Problem = &other, "it runs with another lock: put the same cluster-lock.json on all nodes"
 		}
 		out.Peers = append(out.Peers, row)
 	}
