@@ -45,6 +45,13 @@ type node struct {
 	runs   int
 }
 
+// with is the same cluster for a part of the test.
+func (p *practice) with(t testing.TB) *practice {
+	own, q := *p.place, *p
+	own.t, q.place = t, &own
+	return &q
+}
+
 // freePort is a port that nobody has now.
 func freePort(t testing.TB) int {
 	t.Helper()
@@ -87,7 +94,7 @@ func (p *practice) addNodes(n int, host string) {
 		logs, _ := filepath.Glob(filepath.Join(p.dir, "*.log"))
 		for _, f := range logs {
 			b, _ := os.ReadFile(f)
-			p.t.Logf("end of %s:\n%s", filepath.Base(f), b[max(0, len(b)-6000):])
+			p.t.Logf("end of %s:\n%s", filepath.Base(f), b[max(0, len(b)-3000):])
 		}
 	})
 }
@@ -158,6 +165,7 @@ func (p *practice) fault(f simnet.Fault) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		p.t.Fatal(err)
@@ -244,7 +252,7 @@ func (n *node) refused() (int, string) {
 		before = read(n.p.t, log)
 	}
 	n.start()
-	code := n.wait(60 * time.Second)
+	code := n.wait(30 * time.Second)
 	return code, strings.TrimPrefix(read(n.p.t, log), before)
 }
 
@@ -296,6 +304,15 @@ func (n *node) alerts() ([]alertRow, error) {
 	var rows []alertRow
 	err := n.list("alerts", &rows)
 	return slices.DeleteFunc(rows, func(a alertRow) bool { return a.Closed != nil }), err
+}
+
+type beaconRow struct{ Address, State, Problem string }
+
+type peerRow struct {
+	Name, State, Problem string
+	Index                int
+	Self                 bool
+	LockSame             *bool `json:"lock_same"`
 }
 
 type clusterRow struct {
