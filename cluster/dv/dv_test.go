@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -173,16 +174,16 @@ func TestHousehold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHousehold(t.Context())
 		boom := errors.New("boom")
-		ended := 0
+		var ended atomic.Int32
 		for range 3 {
-			h.spawn("waits", func(ctx context.Context) error { <-ctx.Done(); time.Sleep(time.Second); ended++; return ctx.Err() })
+			h.spawn("waits", func(ctx context.Context) error { <-ctx.Done(); time.Sleep(time.Second); ended.Add(1); return ctx.Err() })
 			time.Sleep(time.Millisecond)
 		}
 		h.spawn("fails", func(context.Context) error { return boom })
 		synctest.Wait()
 		h.close()
-		if ended != 3 || !errors.Is(h.cause(nil), boom) {
-			t.Errorf("%d ended, %v", ended, h.cause(nil))
+		if ended.Load() != 3 || !errors.Is(h.cause(nil), boom) {
+			t.Errorf("%d ended, %v", ended.Load(), h.cause(nil))
 		}
 		late := false
 		h.spawn("late", func(ctx context.Context) error { late = ctx.Err() != nil; return nil })
