@@ -306,7 +306,6 @@ func (n *dvNode) watch(ctx context.Context, node *dv.Node) {
 		v := node.View()
 		n.show(n.nodeRow(v))
 		n.e.state.Tell(n.nodeView(v))
-		n.judge(v)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -534,48 +533,4 @@ func (n *dvNode) peersOf(v dv.View, out *state.NodeView) {
 		}
 		out.Peers = append(out.Peers, row)
 	}
-}
-
-// judge raises and clears what a node suffers from, on changes only.
-func (n *dvNode) judge(v dv.View) {
-	set := func(on bool, code engine.Code, facts ...engine.Fact) {
-		if n.findings[code] == on {
-			return
-		}
-		n.findings[code] = on
-		key := n.clusterKey(v)
-		key.ID = n.dir
-		if on {
-			n.e.state.Tell(state.Raise{Raise: engine.Raise{Code: code, Key: key, Target: "node/" + key.Node, Facts: facts}})
-		} else {
-			n.e.state.Tell(state.Clear{Code: code, Key: key})
-		}
-	}
-	running := v.State == dv.NodeRunning
-	why := fact("why", v.Doubt)
-	set(v.Ready == dv.ReadyBeaconDown && v.State != dv.NodeStarting, engine.FindBeaconDown, why)
-	set(v.Ready == dv.ReadySyncing || v.Ready == dv.ReadyBeaconFar, engine.FindBeaconSyncing, why)
-	set(running && v.Connected < max(v.Quorum, int(v.Threshold)), engine.FindQuorumLost, fact("up", fmt.Sprint(v.Connected)), fact("need", fmt.Sprint(max(v.Quorum, int(v.Threshold)))))
-	down := 0
-	for _, p := range v.Peers {
-		if p.Route == "" {
-			down++
-		}
-	}
-	set(running && down > 0, engine.FindPeerDown, fact("down", fmt.Sprint(down)))
-	active, known := 0, false
-	for _, x := range v.Validators {
-		known = known || x.Known
-		if x.Active {
-			active++
-		}
-	}
-	set(running && known && active == 0, engine.FindNoActive, fact("validators", fmt.Sprint(len(v.Validators))))
-	missed := ""
-	for _, d := range v.Duties {
-		if (d.State == dv.DutyMissed || d.State == dv.DutyPartly) && time.Since(d.Ends) < 10*time.Minute {
-			missed = d.Duty.String() + ": " + d.Text
-		}
-	}
-	set(missed != "", engine.FindDutyMissed, fact("duty", missed), fact("why", missed))
 }
