@@ -74,7 +74,8 @@ type core struct {
 	states map[cluster.PubKey]beacon.Validator
 	asked  time.Time // when states were asked for
 	rounds map[cluster.Duty]agree.Decision
-	reap   chan struct{} // a place: a life began
+	heads  [8]cluster.Root // that beacon nodes told of, the newest first
+	reap   chan struct{}   // a place: a life began
 }
 
 // life is a duty from its first sight to its deadline.
@@ -135,7 +136,7 @@ func newCore(ctx context.Context, dir *nodedir.Directory, o Options, bn beaconAP
 			v, err := chain.VersionAt(chain.Clock.Epoch(s))
 			return err == nil && v >= spec.DataVersionElectra
 		},
-		Attestation: fetchAttestation(bn), Block: fetchBlock(bn, o.Graffiti, boost), Randao: c.randao, FeeRecipient: c.feeRecipient,
+		Attestation: c.fetchKnown(fetchAttestation(bn)), Block: fetchBlock(bn, o.Graffiti, boost), Randao: c.randao, FeeRecipient: c.feeRecipient,
 		OnFee: func(duty cluster.Duty, key cluster.PubKey, want, got cluster.ETHAddress) {
 			c.log.Warn("the beacon node made a block whose fees go elsewhere than the lock says: look at its fee recipient setting", "duty", duty.String(), "validator", key.String(), "want", want.String(), "got", got.String())
 		}}); err != nil {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"app.provost/cluster"
+	"app.provost/cluster/dv/internal/fetch"
 	"app.provost/cluster/dv/internal/sched"
 	"app.provost/cluster/dv/internal/signdata"
 	"app.provost/cluster/internal/beacon"
@@ -164,30 +166,46 @@ func (c *core) voteView(ctx context.Context, duty cluster.Duty, set cluster.Unsi
 		if err != nil {
 			return err
 		}
-		raw, ok := mine[key]
-		if !ok {
-			return nil // the own beacon node gave nothing in time
-		}
-		own, _, err := signdata.DecodeAttester(raw)
-		if err != nil {
-			return err
-		}
-		// A source that isn't ours would be signed once and forbid the right one ever after.
-		if own.Source == nil || theirs.Source == nil || *own.Source != *theirs.Source {
-			return errSource
-		}
-		for _, r := range []struct{ own, theirs cluster.Root }{
-			{cluster.Root(own.Target.Root), cluster.Root(theirs.Target.Root)}, {cluster.Root(own.BeaconBlockRoot), cluster.Root(theirs.BeaconBlockRoot)}} {
-			if r.own == r.theirs || checked[r.theirs] {
-				continue
-			}
-			if err := c.knows(ctx, r.theirs); err != nil {
+		if raw, ok := mine[key]; ok { // otherwise the own beacon node gave nothing in time
+			own, _, err := signdata.DecodeAttester(raw)
+			if err != nil {
 				return err
 			}
-			checked[r.theirs] = true
+			// A source that isn't ours would be signed once and forbid the right one ever after.
+			if own.Source == nil || theirs.Source == nil || *own.Source != *theirs.Source {
+				return errSource
+			}
+			// Ours was looked at when it was fetched.
+			checked[cluster.Root(own.Target.Root)], checked[cluster.Root(own.BeaconBlockRoot)] = true, true
+		}
+		for _, r := range []cluster.Root{cluster.Root(theirs.Target.Root), cluster.Root(theirs.BeaconBlockRoot)} {
+			if checked[r] {
+				continue
+			}
+			if err := c.knows(ctx, r); err != nil {
+				return err
+			}
+			checked[r] = true
 		}
 	}
 	return nil
+}
+
+// fetchKnown fetches attestation data and refuses it when it names a head that the beacon node
+// doesn't know itself. A head that the beacon node has told of costs no question.
+func (c *core) fetchKnown(fetchFrom func(context.Context, cluster.Slot, uint64) (fetch.Attestation, error)) func(context.Context, cluster.Slot, uint64) (fetch.Attestation, error) {
+	return func(ctx context.Context, slot cluster.Slot, committee uint64) (fetch.Attestation, error) {
+		a, err := fetchFrom(ctx, slot, committee)
+		if err != nil {
+			return a, err
+		}
+		wait, cancel := context.WithTimeout(ctx, voteWait)
+		defer cancel()
+		if c.knows(wait, a.Head) != nil {
+			return fetch.Attestation{}, fmt.Errorf("%w: it names a head that it doesn't know itself: %s", fetch.ErrAnswer, a.Head)
+		}
+		return a, nil
+	}
 }
 
 // ownValue waits until the own beacon node gave a value or failed to; nil when it didn't in time.
@@ -210,6 +228,12 @@ func (c *core) ownValue(ctx context.Context, duty cluster.Duty) cluster.Unsigned
 // knows waits until the own beacon node knows a block. A node that can't be asked is not held
 // against the leader.
 func (c *core) knows(ctx context.Context, root cluster.Root) error {
+	c.mu.Lock()
+	told := slices.Contains(c.heads[:], root)
+	c.mu.Unlock()
+	if told {
+		return nil
+	}
 	for {
 		_, err := c.bn.BlockRoot(ctx, root.String())
 		if err == nil || beacon.KindOf(err) != beacon.KindNotFound {
@@ -229,6 +253,12 @@ func (c *core) knows(ctx context.Context, root cluster.Root) error {
 func (c *core) onEvent(e beacon.Event) {
 	switch e.Kind {
 	case beacon.EventHead:
+		if !e.Optimistic {
+			c.mu.Lock()
+			copy(c.heads[1:], c.heads[:])
+			c.heads[0] = e.Block
+			c.mu.Unlock()
+		}
 		c.sched.OnHead(sched.Head{Slot: e.Slot, Block: e.Block, Optimistic: e.Optimistic, Previous: e.PreviousDependent, Current: e.CurrentDependent})
 	case beacon.EventReorg, beacon.EventStreamUp:
 		c.sched.Refresh()
