@@ -11,6 +11,7 @@ import (
 	"app.provost/cluster/dv/internal/partial"
 	"app.provost/cluster/dv/internal/sched"
 	"app.provost/cluster/dv/internal/sign"
+	"app.provost/cluster/guard"
 	"app.provost/cluster/internal/beacon"
 )
 
@@ -55,6 +56,13 @@ type Step struct {
 	Took  time.Duration
 	At    time.Time // when it ended
 	Err   error     // nil: it succeeded
+}
+
+// Refused tells whether an error of StageSign is slashing protection's: it refused a message, or
+// could not write down what was to be signed. The error says why.
+func Refused(err error) bool {
+	var g *guard.Error
+	return errors.Is(err, sign.ErrRefused) || errors.As(err, &g)
 }
 
 // watch tells every passage to fn.

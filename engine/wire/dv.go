@@ -41,7 +41,7 @@ func (e *Engine) startDV(context.Context) error {
 			return err
 		}
 		n := &dvNode{e: e, dir: abs, peers: peers, started: time.Now().UTC(), validators: map[cluster.PubKey]*engine.ValidatorRow{},
-			counts: map[cluster.DutyType]*engine.DutyCount{}, findings: map[engine.Code]bool{}, pings: map[cluster.PeerIndex]*pings{}}
+			counts: map[cluster.DutyType]*engine.DutyCount{}, pings: map[cluster.PeerIndex]*pings{}}
 		scope.Go("dv.node", n.run)
 	}
 	return nil
@@ -76,8 +76,11 @@ type dvNode struct {
 	validators map[cluster.PubKey]*engine.ValidatorRow // totals only
 	counts     map[cluster.DutyType]*engine.DutyCount
 
-	findings map[engine.Code]bool // this and pings are of the view loop alone
-	pings    map[cluster.PeerIndex]*pings
+	refused *dv.Step  // the last signature that slashing protection kept from being made
+	allowed time.Time // when it last let one be made
+
+	raised *dv.Step // the refusal that is told; this and pings are of the view loop alone
+	pings  map[cluster.PeerIndex]*pings
 }
 
 // pings are a peer's round trips, up to the answer of a moment.
@@ -106,7 +109,7 @@ func (n *dvNode) run(ctx context.Context) error {
 	}
 	node, err := dv.Open(ctx, n.dir, dv.Options{
 		BeaconNodes: c.Beacons, Listen: listen, Peers: n.peers, Nickname: filepath.Base(n.dir),
-		AllowLooseModes: c.LooseModes, KeysNeverSigned: c.NeverSigned, Logger: n.e.log, OnReport: n.report,
+		AllowLooseModes: c.LooseModes, KeysNeverSigned: c.NeverSigned, Logger: n.e.log, OnReport: n.report, OnStep: n.step,
 		Progress: func(done, all int) {
 			r := row
 			r.State = fmt.Sprintf("opening %d of %d keys", done, all)
@@ -298,6 +301,47 @@ func (n *dvNode) pinged(p dv.Peer) *engine.Histogram {
 	return h.took.Clone()
 }
 
+// step hears of every step of a duty, on the duty's way.
+func (n *dvNode) step(s dv.Step) {
+	if s.Stage != dv.StageSign || s.Duty.Type != cluster.DutyAttester && s.Duty.Type != cluster.DutyProposer {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case dv.Refused(s.Err):
+		n.refused = &s
+	case s.Err == nil:
+		n.allowed = s.At
+	}
+}
+
+// refusalStays is how long a refusal is news, also when others were signed since.
+const refusalStays = time.Minute
+
+// tellRefusal raises that slashing protection refuses, and clears it once it lets sign again.
+func (n *dvNode) tellRefusal(v dv.View) {
+	n.mu.Lock()
+	r := n.refused
+	if r != nil && n.allowed.After(r.At) && time.Since(r.At) > refusalStays {
+		n.refused, r = nil, nil
+	}
+	n.mu.Unlock()
+	if r == n.raised {
+		return
+	}
+	key := n.clusterKey(v)
+	key.ID = n.dir
+	if r == nil {
+		n.e.state.Tell(state.Clear{Code: engine.FindGuardRefused, Key: key})
+	} else {
+		why, _, _ := strings.Cut(r.Err.Error(), "\n") // one line for each validator
+		n.e.state.Tell(state.Raise{Raise: engine.Raise{Code: engine.FindGuardRefused, Key: key, Target: "node/" + key.Node,
+			Facts: []engine.Fact{fact("duty", r.Duty.Type.String()), fact("slot", fmt.Sprint(uint64(r.Duty.Slot))), fact("why", why)}}})
+	}
+	n.raised = r
+}
+
 // watch takes the node's view every so often and tells it.
 func (n *dvNode) watch(ctx context.Context, node *dv.Node) {
 	tick := time.NewTicker(viewEvery)
@@ -306,6 +350,7 @@ func (n *dvNode) watch(ctx context.Context, node *dv.Node) {
 		v := node.View()
 		n.show(n.nodeRow(v))
 		n.e.state.Tell(n.nodeView(v))
+		n.tellRefusal(v)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
