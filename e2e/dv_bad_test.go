@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -289,5 +290,105 @@ func TestNothingIsSignedInDoubt(t *testing.T) {
 			return nil
 		})
 	}
+	p.nothingSlashable()
+}
+
+// signs waits until another node has a partial signature of a share for a slot after one.
+func (p *practice) signs(by *node, share int, after uint64) {
+	p.t.Helper()
+	eventually(p.t, 60*time.Second, fmt.Sprintf("share %d signs", share), func() error {
+		rows, err := by.duties()
+		if err == nil && !slices.ContainsFunc(rows, func(d dutyRow) bool { return d.Slot > after && slices.Contains(d.Partials, share) }) {
+			err = fmt.Errorf("not since slot %d", after)
+		}
+		return err
+	})
+}
+
+// A node whose slashing protection finds no room signs nothing, says so, and goes on when there is.
+// The others go on without it.
+func TestDiskFullAtTheGuard(t *testing.T) {
+	t.Parallel()
+	needRoot(t, "a small disk")
+	p := newCluster(t, 4, 8)
+	n, watcher := p.nodes[3], p.nodes[0]
+	disk := filepath.Join(n.dir, "provost")
+	smallDisk(t, disk, 256<<10)
+	p.startChain("--slot-duration", "2s", "--slots-per-epoch", "4", "--genesis-in", "8s")
+	for _, n := range p.nodes {
+		n.start()
+	}
+	p.signing(60 * time.Second)
+	p.signs(watcher, 4, 1)
+	filled := fill(t, disk)
+	eventually(t, 60*time.Second, "the node says that there is no room", func() error {
+		rows, err := n.alerts()
+		if err == nil && !slices.ContainsFunc(rows, func(a alertRow) bool {
+			return a.Code == "dv.guard-refused" && strings.Contains(a.String(), "no space left on device") && strings.Contains(a.String(), "free some space")
+		}) {
+			err = fmt.Errorf("%v; %s", rows, read(t, filepath.Join(p.dir, n.name+".log")))
+		}
+		return err
+	})
+	from := p.mustAccount()
+	p.slots(4)
+	rows, err := watcher.duties()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range rows {
+		if d.Slot > currentSlot(from) && slices.Contains(d.Partials, 4) {
+			t.Errorf("the node signed without a record: %+v", d)
+		}
+	}
+	st := p.nothingSlashable()
+	if st.Duties.Attester.Included <= from.Duties.Attester.Included {
+		t.Errorf("the others did not go on: %+v, then %+v", from.Duties, st.Duties)
+	}
+	drop(t, filled)
+	p.signs(watcher, 4, currentSlot(p.mustAccount()))
+	p.nothingSlashable()
+}
+
+// A beacon node that names a head which does not exist gets no signature for it.
+func TestLyingBeaconNode(t *testing.T) {
+	t.Parallel()
+	p := newCluster(t, 4, 8)
+	p.startChain("--slot-duration", "2s", "--slots-per-epoch", "4", "--genesis-in", "8s")
+	for _, n := range p.nodes {
+		n.start()
+	}
+	p.signing(60 * time.Second)
+	p.slots(3)
+	p.fault(simnet.Fault{Kind: simnet.Lying})
+	p.slots(1)
+	from := p.mustAccount()
+	p.slots(7)
+	rows, err := p.nodes[0].duties()
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := false
+	for _, d := range rows {
+		if d.Slot > currentSlot(from) && d.Type == "attester" {
+			if len(d.Partials) > 0 {
+				t.Errorf("partial signatures were made for a head that does not exist: %+v", d)
+			}
+			said = said || d.State == "missed" && d.Reason == "fetch_bn_error"
+			t.Logf("%+v", d)
+		}
+	}
+	if !said {
+		t.Errorf("no duty says that the beacon node is to blame: %+v", rows)
+	}
+	if log := read(t, filepath.Join(p.dir, "node0.log")); !strings.Contains(log, "it names a head that it doesn't know itself") || !strings.Contains(log, "ask its operator, or use another") {
+		t.Error("the log does not say what is wrong with the beacon node")
+	}
+	// Blocks are not lied about.
+	if st := p.mustAccount(); st.Duties.Proposer.Included <= from.Duties.Proposer.Included {
+		t.Errorf("no block since the beacon node lies: %+v, then %+v", from.Duties, st.Duties)
+	}
+	p.fault(simnet.Fault{Kind: simnet.Lying, Off: true})
+	p.wholeEpochs(1, 60*time.Second)
 	p.nothingSlashable()
 }
