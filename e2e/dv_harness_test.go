@@ -308,13 +308,6 @@ func (n *node) alerts() ([]alertRow, error) {
 
 type beaconRow struct{ Address, State, Problem string }
 
-type peerRow struct {
-	Name, State, Problem string
-	Index                int
-	Self                 bool
-	LockSame             *bool `json:"lock_same"`
-}
-
 type clusterRow struct {
 	Ready     string
 	Why       string

@@ -56,10 +56,9 @@ func TestMain(m *testing.M) {
 
 // place is an installation of its own: nothing of the user who runs the tests is touched.
 type place struct {
-	t    testing.TB
-	dir  string
-	env  []string
-	args []string // global flags that lead every command to this engine
+	t   testing.TB
+	dir string
+	env []string
 }
 
 func newPlace(t testing.TB) *place {

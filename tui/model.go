@@ -54,7 +54,6 @@ type model struct {
 	sum     page.Summary
 	entries []engine.Entry
 	link    page.Link
-	lostAt  *engine.Snapshot
 	frozen  time.Time
 	now     time.Time
 	look    page.Look

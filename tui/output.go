@@ -25,8 +25,7 @@ type output struct {
 	writes [10]time.Duration // of the last frames
 	n      int
 	calm   time.Time // since when every write was quick
-	halved time.Time
-	slow   int // the rate is divided by 2^slow
+	slow   int       // the rate is divided by 2^slow
 	window time.Time
 	bytes  int
 	rate   atomic.Int64 // bytes per second over the last whole window

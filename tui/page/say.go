@@ -108,9 +108,6 @@ func Clock(t, now time.Time) string {
 	return t.Format("15:04:05")
 }
 
-// ref is a value to point to.
-func ref[T any](v T) *T { return &v }
-
 // count writes "1 job", "2 jobs".
 func count(n int, noun string) string {
 	if n == 1 {

@@ -218,7 +218,7 @@ func (p *workers) drawDetail(b *widget.Buffer, l *Look, r widget.Rect, row engin
 		b.Text(at, ", wanted "+string(w.Desired), theme.Text.S())
 	}
 	at = b.Text(fact(b, next(), "where"), fmt.Sprintf("%s  core %d", orDash(w.Key.Machine), w.Core), theme.Text.S())
-	at = b.Text(at, "  cpu "+showInt(w.CPU, "not pinned")+"  numa "+showInt(w.NUMA, "?")+"  pid "+showInt(w.PID, "-")+"  nice "+showInt(w.Nice, "?"), theme.Text.S())
+	b.Text(at, "  cpu "+showInt(w.CPU, "not pinned")+"  numa "+showInt(w.NUMA, "?")+"  pid "+showInt(w.PID, "-")+"  nice "+showInt(w.Nice, "?"), theme.Text.S())
 	at = fact(b, next(), "task")
 	if w.Job == nil {
 		b.Text(at, "none", theme.Hint.S())

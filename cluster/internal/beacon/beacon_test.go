@@ -282,7 +282,9 @@ func TestHostileAnswers(t *testing.T) {
 		{"null", say(`{"data":null}`), beacon.KindMalformed},
 		{"list", say(`{"data":[]}`), beacon.KindMalformed},
 		{"html", status(200, "<html>"), beacon.KindMalformed},
-		{"redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://thief:80/", 302) }, beacon.KindRefused},
+		{"redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://thief:80/", http.StatusFound)
+		}, beacon.KindRefused},
 		{"ssz", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/octet-stream")
 		}, beacon.KindMalformed},

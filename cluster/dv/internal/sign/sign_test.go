@@ -200,15 +200,15 @@ func TestVote(t *testing.T) {
 			d.deny = map[cluster.PubKey]string{d.keys[0]: "", d.keys[1]: "", d.keys[2]: ""}
 			return d.set("a")
 		}, ErrRefused, false},
-		"protection fails": {func(d *desk) cluster.UnsignedDataSet { d.guard = errors.New("closed"); return d.set("a") }, d0, false},
-		"one malformed":    {func(d *desk) cluster.UnsignedDataSet { s := d.set("a"); s[d.keys[2]] = []byte("malformed"); return s }, d0, false},
+		"protection fails": {func(d *desk) cluster.UnsignedDataSet { d.guard = errors.New("closed"); return d.set("a") }, errAny, false},
+		"one malformed":    {func(d *desk) cluster.UnsignedDataSet { s := d.set("a"); s[d.keys[2]] = []byte("malformed"); return s }, errAny, false},
 		"a stranger":       {func(d *desk) cluster.UnsignedDataSet { s := d.set("a"); s[cluster.PubKey{66}] = nil; return s }, ErrNoShare, false},
-		"nobody":           {func(d *desk) cluster.UnsignedDataSet { return nil }, d0, false},
+		"nobody":           {func(d *desk) cluster.UnsignedDataSet { return nil }, errAny, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t, 3)
 			err := d.Vote(t.Context(), duty, x.spoil(d))
-			if (err == nil) != x.ok || x.err != nil && x.err != d0 && !errors.Is(err, x.err) {
+			if (err == nil) != x.ok || x.err != nil && x.err != errAny && !errors.Is(err, x.err) {
 				t.Errorf("%v", err)
 			}
 			for _, o := range d.order {
@@ -223,8 +223,8 @@ func TestVote(t *testing.T) {
 	}
 }
 
-// d0 stands for any error.
-var d0 = errors.New("any")
+// errAny stands for any error.
+var errAny = errors.New("any")
 
 func TestNewRefuses(t *testing.T) {
 	if _, err := New(Options{}); err == nil {
