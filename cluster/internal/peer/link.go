@@ -5,13 +5,17 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	mathrand "math/rand/v2"
 	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	libp2ppeer "github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	ma "github.com/multiformats/go-multiaddr"
@@ -152,10 +156,32 @@ func (h *Host) connChanged(id libp2ppeer.ID) {
 	h.changed(r)
 }
 
+// dialProblem says address by address why a peer was not reached.
+func dialProblem(err error) string {
+	var all *swarm.DialError
+	if !errors.As(err, &all) || len(all.DialErrors) == 0 {
+		return shorten(err.Error())
+	}
+	var parts []string
+	for _, e := range all.DialErrors {
+		var other sec.ErrPeerIDMismatch
+		var number syscall.Errno
+		why := e.Cause.Error()
+		switch {
+		case errors.As(e.Cause, &other):
+			why = "another node answers there: the address, or the lock here, is of another cluster"
+		case errors.As(e.Cause, &number):
+			why = number.Error()
+		}
+		parts = append(parts, fmt.Sprintf("%s: %s", e.Address, why))
+	}
+	return shorten(strings.Join(parts, "; "))
+}
+
 func (h *Host) dialed(r *remote, err error) {
 	text := ""
 	if err != nil {
-		text = shorten(err.Error())
+		text = dialProblem(err)
 	}
 	r.mu.Lock()
 	same := r.status.DialError == text
