@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"app.provost/cluster/simnet"
+	"app.provost/engine"
 )
 
 // copyOf is a node on a copy of another's directory.
@@ -390,5 +391,109 @@ func TestLyingBeaconNode(t *testing.T) {
 	}
 	p.fault(simnet.Fault{Kind: simnet.Lying, Off: true})
 	p.wholeEpochs(1, 60*time.Second)
+	p.nothingSlashable()
+}
+
+// One broken node of a cluster directory doesn't keep the others from signing, and the dashboard says
+// what is wrong with it. A node that is mended goes on.
+func TestOneBrokenNodeOfADirectory(t *testing.T) {
+	t.Parallel()
+	p := newCluster(t, 4, 8)
+	lock := filepath.Join(p.cluster, "node3/cluster-lock.json")
+	whole := read(t, lock)
+	change(t, lock, func(b []byte) []byte {
+		return bytes.ReplaceAll(b, []byte("0x1111111111111111111111111111111111111111"), []byte("0x2222222222222222222222222222222222222222"))
+	})
+	p.startChain("--slot-duration", "2s", "--slots-per-epoch", "4", "--genesis-in", "8s")
+	control := p.start("--workers", "0", "--cluster-dir", p.cluster, "--beacon-node-endpoints", "http://"+p.chain, "--keys-never-signed=true")
+	eventually(t, 60*time.Second, "the dashboard names the broken node and runs the others", func() error {
+		s, err := p.look()
+		if err != nil {
+			return err
+		}
+		running, named := 0, false
+		for _, n := range s.Nodes.List() {
+			if n.State == "running" {
+				running++
+			}
+			named = named || n.Key.Node == "node3" && strings.Contains(n.Problem, "the file was changed or damaged after it was made")
+		}
+		found := slices.ContainsFunc(s.Alerts.List(), func(a engine.Finding) bool {
+			return a.ClosedAt == nil && a.Code == engine.FindNodeBroken && strings.Contains(a.Title, "config_hash")
+		})
+		if running != 3 || !named || !found {
+			return fmt.Errorf("nodes %+v, alerts %+v", s.Nodes.List(), s.Alerts.List())
+		}
+		return nil
+	})
+	from := p.mustAccount()
+	eventually(t, 60*time.Second, "the others sign", func() error {
+		if st := p.mustAccount(); st.Duties.Attester.Included < from.Duties.Attester.Included+8 {
+			return fmt.Errorf("%+v", st.Duties)
+		}
+		return nil
+	})
+	if err := os.WriteFile(lock, []byte(whole), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 90*time.Second, "the mended node runs", func() error {
+		s, err := p.look()
+		if err != nil {
+			return err
+		}
+		for _, n := range s.Nodes.List() {
+			if n.State != "running" {
+				return fmt.Errorf("%+v", n)
+			}
+		}
+		return nil
+	})
+	p.nothingSlashable()
+	if r := p.confirmed("down", "--workers"); r.code != 0 {
+		t.Fatalf("down: exit %d: %s%s", r.code, r.out, r.err)
+	}
+	waitExit(t, control, 40*time.Second)
+}
+
+// A node that is pointed at the nodes of another cluster reaches none of them, and says so.
+func TestPeersOfAnotherCluster(t *testing.T) {
+	t.Parallel()
+	p, stray := newCluster(t, 4, 3), newCluster(t, 4, 3)
+	p.startChain("--slot-duration", "3s", "--slots-per-epoch", "4", "--genesis-in", "1s")
+	for _, n := range p.nodes {
+		n.start()
+	}
+	p.signing(60 * time.Second)
+	n := stray.nodes[0]
+	stray.chain = p.chain
+	n.peers = p.nodes[0].peers
+	n.start()
+	eventually(t, 60*time.Second, "the stray node says why it reaches nobody", func() error {
+		var peers []struct {
+			Name, State, Problem string
+			Self                 bool
+		}
+		if err := n.list("peers", &peers); err != nil {
+			return err
+		}
+		alerts, err := n.alerts()
+		if err != nil {
+			return err
+		}
+		for _, r := range peers {
+			if !r.Self && (r.State != "down" || !strings.Contains(r.Problem, "another node answers there: the address, or the lock here, is of another cluster")) {
+				return fmt.Errorf("%+v", r)
+			}
+		}
+		if len(peers) != 4 || !slices.ContainsFunc(alerts, func(a alertRow) bool { return a.Code == "dv.quorum-lost" }) {
+			return fmt.Errorf("%+v %v", peers, alerts)
+		}
+		return nil
+	})
+	row, err := p.nodes[1].clusterRow()
+	if err != nil || row.PeersUp == nil || *row.PeersUp != 4 {
+		t.Errorf("the cluster that was not meant sees %+v, %v", row, err)
+	}
+	n.stop()
 	p.nothingSlashable()
 }
