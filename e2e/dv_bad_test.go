@@ -490,6 +490,24 @@ func TestPeersOfAnotherCluster(t *testing.T) {
 		}
 		return nil
 	})
+	eventually(t, 40*time.Second, "the stray node says that its validators are not on this chain", func() error {
+		var rows []struct{ Status string }
+		if err := n.list("validators", &rows); err != nil {
+			return err
+		}
+		for _, r := range rows {
+			if r.Status != "not deposited" {
+				return fmt.Errorf("%+v", rows)
+			}
+		}
+		alerts, err := n.alerts()
+		if err == nil && !slices.ContainsFunc(alerts, func(a alertRow) bool {
+			return a.Code == "dv.no-active-validators" && strings.Contains(a.Title, "no active validators for this slot: 3 not deposited")
+		}) {
+			err = fmt.Errorf("%v", alerts)
+		}
+		return err
+	})
 	row, err := p.nodes[1].clusterRow()
 	if err != nil || row.PeersUp == nil || *row.PeersUp != 4 {
 		t.Errorf("the cluster that was not meant sees %+v, %v", row, err)

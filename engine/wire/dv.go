@@ -375,6 +375,31 @@ func (n *dvNode) nodeRow(v dv.View) engine.NodeRow {
 	return row
 }
 
+// statusWord is a validator's state in the few words that tables, rules and filters know.
+func statusWord(v dv.ValidatorView) string {
+	switch {
+	case !v.Known:
+		return "unknown"
+	case v.Slashed:
+		return "slashed"
+	case strings.HasPrefix(v.Status, "exited"), strings.HasPrefix(v.Status, "withdrawal"):
+		return "exited"
+	}
+	switch v.Status {
+	case "":
+		return "not deposited"
+	case "pending_initialized":
+		return "pending"
+	case "pending_queued":
+		return "queued"
+	case "active_ongoing":
+		return "active"
+	case "active_exiting":
+		return "exiting"
+	}
+	return "unknown"
+}
+
 var readyWords = map[dv.Readiness]string{
 	dv.ReadyUnknown: "unknown", dv.ReadyYes: "ready", dv.ReadyBeaconDown: "beacon_node_down", dv.ReadySyncing: "beacon_node_syncing",
 	dv.ReadyFewPeers: "insufficient_peers", dv.ReadyBeaconAlone: "beacon_node_zero_peers", dv.ReadyBeaconFar: "beacon_node_far_behind",
@@ -469,9 +494,12 @@ func (n *dvNode) nodeView(v dv.View) state.NodeView {
 		}
 	}
 	for _, val := range v.Validators {
-		r := engine.ValidatorRow{Key: engine.Key{ID: val.PubKey.String()}, PubKey: val.PubKey.String(), Index: num[cluster.ValidatorIndex, uint64](val.Index), Status: val.Words, ChainStatus: val.Status,
+		r := engine.ValidatorRow{Key: engine.Key{ID: val.PubKey.String()}, PubKey: val.PubKey.String(), Index: num[cluster.ValidatorIndex, uint64](val.Index), Status: statusWord(val), ChainStatus: val.Status,
 			BalanceGwei: num[cluster.Gwei, uint64](val.Balance), ActivationEpoch: num[cluster.Epoch, uint64](val.Activation), ExitEpoch: num[cluster.Epoch, uint64](val.Exit),
 			Attester: totals[val.PubKey].Attester, Proposer: totals[val.PubKey].Proposer, Next: next[val.PubKey]}
+		if val.Words != r.Status {
+			r.StatusWhy = val.Words
+		}
 		out.Validators = append(out.Validators, r)
 	}
 	n.peersOf(v, &out)
