@@ -259,6 +259,23 @@ func TestIntroduction(t *testing.T) {
 	})
 }
 
+// A caller that goes away, for whatever reason it gives, says nothing against the node.
+func TestGivingUpIsNotTheNodesFault(t *testing.T) {
+	with(t, map[string]*fake{"a": newFake().set(rootPath, hang)}, nil, func(t *testing.T, c *beacon.Client) {
+		time.Sleep(time.Second)
+		canceled, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(100*time.Millisecond, func() { cancel(errors.New("enough")) })
+		late, cancelLate := context.WithDeadlineCause(t.Context(), time.Now().Add(200*time.Millisecond), errors.New("the duty is over"))
+		defer cancelLate()
+		for want, ctx := range map[beacon.Kind]context.Context{beacon.KindCanceled: canceled, beacon.KindTimeout: late} {
+			_, err := c.BlockRoot(ctx, "head")
+			if e := c.Endpoints()[0]; beacon.KindOf(err) != want || e.Status != beacon.StatusUp {
+				t.Errorf("want %s: %v, %+v", want, err, e)
+			}
+		}
+	})
+}
+
 func TestHostileAnswers(t *testing.T) {
 	endless := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")

@@ -288,9 +288,15 @@ func (c *Client) do(ctx context.Context, e *endpoint, r request) (*answer, *Erro
 	if err != nil {
 		return nil, fail(KindRefused, 0, err)
 	}
+	kind := func(err error) Kind {
+		if ended := ctx.Err(); ended != nil { // all that err may tell is the cause that the caller gave
+			return transportKind(ended)
+		}
+		return transportKind(err)
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, c.unreachable(e, fail(transportKind(err), 0, cause(err)))
+		return nil, c.unreachable(e, fail(kind(err), 0, cause(err)))
 	}
 	defer resp.Body.Close()
 	limit := r.limit
@@ -303,7 +309,7 @@ func (c *Client) do(ctx context.Context, e *endpoint, r request) (*answer, *Erro
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil && good {
-		return nil, fail(transportKind(err), resp.StatusCode, cause(err))
+		return nil, fail(kind(err), resp.StatusCode, cause(err))
 	}
 	if int64(len(body)) > limit {
 		if good {
