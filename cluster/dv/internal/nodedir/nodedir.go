@@ -259,10 +259,14 @@ func (d *Directory) readShares(ctx context.Context, o Options) error {
 		}
 		return err
 	}
+	strength := keystore.Full
+	if d.Insecure {
+		strength = keystore.Insecure
+	}
 	for i, v := range d.Lock.Validators {
 		if _, ok := d.Shares[v.PubKey]; !ok {
 			return &Error{CodeShareMissing, dir, fmt.Errorf("no keystore holds this node's share of validator %d (%s)", i, v.PubKey),
-				fmt.Sprintf("take %s and its password file from a backup of this node", keystore.FileName(i, keystore.Full))}
+				fmt.Sprintf("take %s and its password file from a backup of this node", keystore.FileName(i, strength))}
 		}
 	}
 	return d.checkModes(o, "0400", files, infos)
