@@ -182,27 +182,37 @@ func (m *model) drawHeader(b *widget.Buffer, l *page.Look, r widget.Rect) {
 
 func (m *model) drawBar(b *widget.Buffer, r widget.Rect) {
 	r = r.Skip(1)
-	gap, long := " ", m.w >= 110
+	gap := " "
 	if m.w >= 110 {
 		gap = "  "
 	}
 	if m.w >= 200 {
 		gap = "   "
 	}
+	name := func(v *page.Entry) string {
+		switch {
+		case m.w >= 160:
+			return v.Long + m.barCount(v.ID)
+		case m.w >= 110:
+			return v.Long
+		}
+		return v.Short
+	}
+	// Where not all names fit, the view that is shown keeps its name and the others are keys.
+	need := 2 - widget.Width(gap) // brackets; no gap after the last
+	for i := range m.views {
+		if m.inBar(i) {
+			need += widget.Width(m.views[i].Key) + 1 + widget.Width(name(&m.views[i])) + widget.Width(gap)
+		}
+	}
+	tight := need > r.W
 	for i := range m.views {
 		if !m.inBar(i) {
 			continue
 		}
 		v := &m.views[i]
-		name := v.Short
-		if long {
-			name = v.Long
-		}
-		if m.w >= 160 {
-			name += m.barCount(v.ID)
-		}
 		if i == m.at {
-			r = b.Text(r, "["+v.Key+" "+name+"]", theme.Active.S())
+			r = b.Text(r, "["+v.Key+" "+name(v)+"]", theme.Active.S())
 			if r.W > 0 {
 				r = b.Text(r, gap[:max(len(gap)-1, 0)], theme.Text.S())
 			}
@@ -211,11 +221,15 @@ func (m *model) drawBar(b *widget.Buffer, r widget.Rect) {
 			}
 			continue
 		}
+		if tight {
+			r = b.Text(b.Text(r, v.Key, theme.Key.S()), gap, theme.Text.S())
+			continue
+		}
 		st := theme.Text.S()
 		if v.Page == nil {
 			st = theme.Hint.S()
 		}
-		r = b.Text(b.Text(b.Text(r, v.Key+" ", theme.Key.S()), name, st), gap, theme.Text.S())
+		r = b.Text(b.Text(b.Text(r, v.Key+" ", theme.Key.S()), name(v), st), gap, theme.Text.S())
 	}
 }
 
