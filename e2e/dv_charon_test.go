@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -24,20 +26,7 @@ func TestMixedWithCharon(t *testing.T) {
 	for _, n := range p.nodes[:3] {
 		n.start()
 	}
-	// Charon has no flag for addresses of peers: ours dial it. Everything stays on loopback.
-	c := exec.Command(charon, "run", "--lock-file", filepath.Join(theirs.dir, "cluster-lock.json"), "--private-key-file", filepath.Join(theirs.dir, "charon-enr-private-key"),
-		"--p2p-tcp-address", theirs.listen, "--p2p-relays", "", "--beacon-node-endpoints", "http://"+p.chain,
-		"--validator-api-address", fmt.Sprintf("127.0.0.1:%d", freePort(t)), "--monitoring-address", fmt.Sprintf("127.0.0.1:%d", freePort(t)),
-		"--simnet-validator-mock", "--simnet-validator-keys-dir", filepath.Join(theirs.dir, "validator_keys"))
-	c.Env = p.env
-	ended := p.background(c, "charon.log")
-	t.Cleanup(func() {
-		c.Process.Kill()
-		<-ended
-		if t.Failed() {
-			t.Logf("charon: %s", read(t, filepath.Join(p.dir, "charon.log")))
-		}
-	})
+	theirs.runCharon(charon, "--simnet-validator-mock", "--simnet-validator-keys-dir", filepath.Join(theirs.dir, "validator_keys"))
 	eventually(t, 90*time.Second, "Charon is a peer of ours", func() error {
 		row, err := p.nodes[0].clusterRow()
 		if err == nil && (row.PeersUp == nil || *row.PeersUp != 4) {
@@ -63,4 +52,74 @@ func TestMixedWithCharon(t *testing.T) {
 	if !slices.ContainsFunc(rows, func(d dutyRow) bool { return *from.Slot < d.Slot && slices.Contains(d.Partials, 4) }) {
 		t.Errorf("no duty after slot %d has Charon's partial signature", *from.Slot)
 	}
+}
+
+// runCharon runs Charon on the node's directory and gives its process and what is closed at its end.
+// Charon has no flag for addresses of peers: ours dial it. Everything stays on loopback.
+func (n *node) runCharon(charon string, flags ...string) (*exec.Cmd, chan struct{}) {
+	n.p.t.Helper()
+	c := exec.Command(charon, append([]string{"run", "--lock-file", filepath.Join(n.dir, "cluster-lock.json"), "--private-key-file", filepath.Join(n.dir, "charon-enr-private-key"),
+		"--p2p-tcp-address", n.listen, "--p2p-relays", "", "--beacon-node-endpoints", "http://" + n.p.chain,
+		"--validator-api-address", fmt.Sprintf("127.0.0.1:%d", freePort(n.p.t)), "--monitoring-address", fmt.Sprintf("127.0.0.1:%d", freePort(n.p.t))}, flags...)...)
+	ended := n.p.background(c, "charon.log")
+	n.p.t.Cleanup(func() {
+		c.Process.Kill()
+		<-ended
+		if n.p.t.Failed() {
+			n.p.t.Logf("charon: %s", read(n.p.t, filepath.Join(n.p.dir, "charon.log")))
+		}
+	})
+	return c, ended
+}
+
+// Of the two programs only one runs on a directory, whichever came first.
+func TestOneProgramOnADirectoryWithCharon(t *testing.T) {
+	charon := os.Getenv("CHARON_BIN")
+	if charon == "" {
+		t.Skip("needs a Charon binary: set CHARON_BIN to one")
+	}
+	t.Parallel()
+	p := newCluster(t, 4, 1)
+	p.startChain("--slot-duration", "6s", "--slots-per-epoch", "4", "--genesis-in", "20s")
+	n := p.nodes[0]
+	c, ended := n.runCharon(charon, "--private-key-file-lock")
+	eventually(t, 30*time.Second, "Charon holds the key", func() error {
+		_, err := os.Stat(filepath.Join(n.dir, "charon-enr-private-key.lock"))
+		return err
+	})
+	if code, said := n.refused(); code != 3 || !strings.Contains(said, `the node key is in use by \"charon run\"`) || !strings.Contains(said, "stop it first") {
+		t.Errorf("beside Charon: exit %d: %s", code, said)
+	}
+	if err := c.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		t.Fatal("Charon had not ended after 30s")
+	}
+
+	eventually(t, 30*time.Second, "the key is free", func() error {
+		st, err := os.Stat(filepath.Join(n.dir, "charon-enr-private-key.lock"))
+		if err == nil && time.Since(st.ModTime()) < 6*time.Second {
+			return fmt.Errorf("its lock was refreshed %s ago", time.Since(st.ModTime()))
+		}
+		return nil
+	})
+	n.start()
+	eventually(t, 30*time.Second, "our node holds the key", func() error {
+		_, err := n.clusterRow()
+		return err
+	})
+	_, ended = n.runCharon(charon, "--private-key-file-lock")
+	select {
+	case <-ended:
+	case <-time.After(30 * time.Second):
+		t.Fatal("Charon runs beside our node")
+	}
+	said := read(t, filepath.Join(p.dir, "charon.log"))
+	if !strings.Contains(said, "private key lock file is recently updated") || !strings.Contains(said, `"command": "provost up"`) {
+		t.Errorf("Charon beside our node said: %s", said)
+	}
+	n.stop()
 }
