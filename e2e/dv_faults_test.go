@@ -87,7 +87,7 @@ type dutyKey struct {
 // shorter slots have no time for a second round, and on a busy machine not always for the first.
 func TestOneNodeAtATimeAway(t *testing.T) {
 	t.Parallel()
-	length, slot, perEpoch, long := 60*time.Second, 3*time.Second, "4", false
+	length, slot, perEpoch, long := 45*time.Second, 3*time.Second, "4", false
 	if testing.Short() {
 		length = 25 * time.Second
 	}
@@ -127,17 +127,20 @@ func TestOneNodeAtATimeAway(t *testing.T) {
 	if err != nil {
 		ways = ways[:3]
 	}
-	told := map[dutyKey]string{} // why a duty was missed, by nodes that were there
+	told := map[dutyKey][4]string{} // why a duty was missed, in each node's words
 	chainMisses := map[dutyKey]map[uint64]simnet.Miss{}
 	gather := func() {
-		for _, n := range p.nodes {
+		for i, n := range p.nodes {
 			rows, err := n.duties()
 			if err != nil {
 				t.Errorf("duties of %s: %v", n.name, err)
 			}
 			for _, r := range rows {
 				if r.State == "missed" && r.Why != "" && r.Reason != "" {
-					told[dutyKey{r.Type, r.Slot}] = n.name + ": " + r.Reason + ": " + r.Why
+					k := dutyKey{r.Type, r.Slot}
+					words := told[k]
+					words[i] = r.Reason + ": " + r.Why
+					told[k] = words
 				}
 			}
 		}
@@ -203,17 +206,24 @@ func TestOneNodeAtATimeAway(t *testing.T) {
 				kind = cluster.DutyProposer
 			}
 			leader := int((k.slot + uint64(kind) + 1) % 4)
-			by := "nobody away"
+			by, why := "nobody away", ""
 			of := false
+			words := told[k]
 			for _, a := range away {
 				if a.from <= k.slot && k.slot <= a.to {
 					by = fmt.Sprintf("node%d %s", a.node, a.how)
 					of = of || a.node == leader
+					words[a.node] = ""
 				}
 			}
-			t.Logf("missed: %s/%d of validator %d, led by node%d, %s; the chain: %s; the nodes: %s", k.kind, k.slot, v, leader, by, m.Reason, told[k])
-			if strings.HasPrefix(m.Reason, "no ") && told[k] == "" {
-				t.Errorf("%s/%d of validator %d was missed, and no node says why", k.kind, k.slot, v)
+			for i, w := range words {
+				if w != "" {
+					why = fmt.Sprintf("node%d says %s", i, w)
+				}
+			}
+			t.Logf("missed: %s/%d of validator %d, led by node%d, %s; the chain: %s; %s", k.kind, k.slot, v, leader, by, m.Reason, why)
+			if strings.HasPrefix(m.Reason, "no ") && why == "" {
+				t.Errorf("%s/%d of validator %d was missed, and no node that was there says why", k.kind, k.slot, v)
 			}
 			if of && k.kind == "proposer" {
 				led++

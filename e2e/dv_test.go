@@ -22,7 +22,7 @@ func TestFourNodesSignAllDuties(t *testing.T) {
 				n.start()
 			}
 			p.signing(60 * time.Second)
-			p.wholeEpochs(3, 120*time.Second)
+			p.wholeEpochs(2, 120*time.Second)
 			rejoins(t, p)
 			for _, n := range p.nodes {
 				n.stop()

@@ -26,7 +26,7 @@ func TestOneStaleOrDoubledNodeIsHarmless(t *testing.T) {
 		n.start()
 	}
 	p.signing(60 * time.Second)
-	p.slots(2)
+	p.slots(1)
 
 	// On one directory only one runs.
 	second := &node{p: p, name: "second", listen: twin.listen, peers: victim.peers, dir: victim.dir}
@@ -39,7 +39,7 @@ func TestOneStaleOrDoubledNodeIsHarmless(t *testing.T) {
 	twin.start()
 	p.signing(60*time.Second, twin)
 	from := p.mustAccount()
-	p.slots(8)
+	p.slots(5)
 	eventually(t, 60*time.Second, "both copies sign", func() error {
 		for _, n := range []*node{victim, twin} {
 			rows, err := n.duties()
@@ -66,7 +66,7 @@ func TestOneStaleOrDoubledNodeIsHarmless(t *testing.T) {
 	copyDir(t, store, old)
 	victim.start()
 	comesBack(t, victim)
-	p.slots(6)
+	p.slots(5)
 	victim.signal(syscall.SIGKILL)
 	victim.wait(20 * time.Second)
 	if err := os.RemoveAll(store); err != nil {
@@ -76,7 +76,7 @@ func TestOneStaleOrDoubledNodeIsHarmless(t *testing.T) {
 	from = p.mustAccount()
 	victim.start()
 	comesBack(t, victim)
-	p.slots(6)
+	p.slots(4)
 	eventually(t, 60*time.Second, "the node with the old store signs", func() error {
 		rows, err := p.nodes[1].duties()
 		if err == nil && !slices.ContainsFunc(rows, func(d dutyRow) bool { return d.Slot > currentSlot(from) && slices.Contains(d.Partials, 1) }) {
