@@ -243,6 +243,13 @@ func TestPasteIsNoKey(t *testing.T) {
 	}
 }
 
+// TestLeaveSaysWhatEnds: a screen that its practice engine does not outlive must not say that it does.
+func TestLeaveSaysWhatEnds(t *testing.T) {
+	newStage(t, script(7), func(o *Options) { o.Ends = true }).pull().size(80, 24).shows("leave (engine ends)").keys("q").
+		shows("The demo ends, with all its nodes and workers").hides("keeps running").hides("provost attach")
+	newStage(t, script(7), func(*Options) {}).pull().size(80, 24).shows("leave (engine stays)").keys("q").shows("The engine keeps running")
+}
+
 // TestSuddenQuestionSwallowsKeys: a question that opens by itself takes no key of
 // the first half second.
 func TestSuddenQuestionSwallowsKeys(t *testing.T) {

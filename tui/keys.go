@@ -168,6 +168,9 @@ func (m *model) globalKeys() []page.Binding {
 
 // after is what the engine does when its screen is left.
 func (m *model) after() string {
+	if m.o.Ends {
+		return "end"
+	}
 	if m.o.Foreground {
 		return "stop"
 	}

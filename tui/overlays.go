@@ -26,7 +26,7 @@ type leave struct {
 
 // keeps tells whether the answer can be remembered. An engine in this process
 // stops with its screen: there it is always asked.
-func (o *leave) keeps() bool { return o.m.keepTo != "" && !o.m.o.Foreground }
+func (o *leave) keeps() bool { return o.m.keepTo != "" && !o.m.o.Foreground && !o.m.o.Ends }
 
 func (m *model) askLeave(sudden bool) {
 	for _, l := range m.overlays {
@@ -49,10 +49,12 @@ func (o *leave) Render(b *widget.Buffer, l *page.Look, r widget.Rect) {
 	b.Clear(box)
 	in := b.Box(box, "Leave the dashboard", "").In(2)
 	line, back, stop := "The engine keeps running", "provost attach", "provost down"
-	if o.m.o.Foreground {
+	if o.m.o.Ends {
+		line, back, stop = "The demo ends, with all its nodes and workers", "provost demo", ""
+	} else if o.m.o.Foreground {
 		line, back, stop = "The engine stops with the screen; workers go on", "provost up", ""
 	}
-	if e := o.m.o.EngineLine(); e != "" && !o.m.o.Foreground {
+	if e := o.m.o.EngineLine(); e != "" && !o.m.o.Foreground && !o.m.o.Ends {
 		line += ": " + e
 	} else {
 		line += "."

@@ -62,6 +62,8 @@ type Options struct {
 	ReadOnly bool
 	// Foreground: the engine lives in this process, so ctrl+z is off and SIGTERM stops it.
 	Foreground bool
+	// Ends: the engine is of practice and ends when this screen does; nothing of it is kept.
+	Ends bool
 	// LowBandwidth: one picture in 5 s, no sparklines, no seconds.
 	LowBandwidth bool
 	// NoSync never uses synchronized output.

@@ -157,7 +157,7 @@ func progress() func(string) {
 
 // screenOptions are the same for all screens.
 func screenOptions(e engine.Engine, o cli.ScreenOptions) tui.Options {
-	t := tui.Options{Engine: e, In: os.Stdin, Out: os.Stdout, Theme: o.Theme, ASCII: o.ASCII, ReadOnly: o.ReadOnly, Actor: actor(),
+	t := tui.Options{Engine: e, In: os.Stdin, Out: os.Stdout, Theme: o.Theme, ASCII: o.ASCII, ReadOnly: o.ReadOnly, Ends: o.Ends, Actor: actor(),
 		Log: slog.New(slog.DiscardHandler), Crash: keepCrash}
 	if o.Theme == "term" && o.Color == "never" {
 		t.Theme = "mono"
@@ -295,6 +295,7 @@ func runDemo(ctx context.Context, l launch.Launcher, o cli.DemoOptions) error {
 				return err
 			}
 			defer hangUp()
+			o.Screen.Ends = true
 			return attachedScreen(ctx, l, e, o.Screen)
 		}
 	}

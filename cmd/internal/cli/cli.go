@@ -119,6 +119,7 @@ type ScreenOptions struct {
 	ASCII    bool
 	Color    string // auto, always, never
 	Theme    string
+	Ends     bool // the engine ends with this screen and nothing of it is kept
 }
 
 // Exit ends a command with a code and says nothing: what there was to say is printed.
