@@ -173,6 +173,7 @@ func TestAckAndMuteLastOverARestart(t *testing.T) {
 		if _, err := s.AckAlerts(t.Context(), []string{downID, "no.such"}, ana); engine.AsProblem("", err).Code != engine.CodeNotFound {
 			t.Errorf("an unknown id: %v", err)
 		}
+		settle()
 		if open, _ := alertsOf(s); len(open) != 2 || open[0].AckBy+open[1].AckBy != "" {
 			t.Errorf("half of a refused request was done: %+v", open)
 		}
