@@ -179,9 +179,6 @@ func New(o Options) (*Node, error) {
 	return n, nil
 }
 
-// Clock returns the chain's clock.
-func (n *Node) Clock() cluster.SlotClock { return n.clock }
-
 // ValidatorsRoot is the genesis validators root, which names the chain.
 func (n *Node) ValidatorsRoot() cluster.Root { return n.gvr }
 

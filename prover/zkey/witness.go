@@ -8,8 +8,6 @@ import (
 	"io"
 
 	"github.com/consensys/gnark-crypto/ecc/bn254/fr"
-
-	"app.provost/prover"
 )
 
 // Sections of a witness.
@@ -91,9 +89,6 @@ func newWitness(r io.ReaderAt, size int64, name string) (*Witness, error) {
 
 // Vars is the number of values, the constant 1 included.
 func (w *Witness) Vars() int { return w.vars }
-
-// Digest is the SHA-256 of the witness's file, which it reads whole.
-func (w *Witness) Digest(ctx context.Context) (prover.Digest, error) { return w.digest(ctx) }
 
 // Close closes the file if OpenWitness opened it. Calls that still run fail.
 func (w *Witness) Close() error { return w.close() }
