@@ -124,7 +124,7 @@ type screen struct {
 	restore *restorer
 	model   *model
 	cancel  context.CancelFunc
-	kill    sync.Once
+	endOnce sync.Once
 	reason  atomic.Pointer[Reason]
 	crash   atomic.Pointer[error]
 }
@@ -170,7 +170,9 @@ func Run(ctx context.Context, o Options) (Reason, error) {
 	s.model = newModel(ctx, o, th, glyphs, s.out)
 	s.model.guard = s.caught
 	in := &input{File: o.In, lost: func() { s.end(TerminalLost) }}
-	s.program = tea.NewProgram(s.model, tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(s.out),
+	// The program has no context of ours: cancelling it would close the reader of the
+	// keys while that is still read from. It ends by a message; see await.
+	s.program = tea.NewProgram(s.model, tea.WithInput(in), tea.WithOutput(s.out),
 		tea.WithAltScreen(), tea.WithReportFocus(), tea.WithoutSignalHandler(), tea.WithFPS(30), tea.WithFilter(s.model.sift))
 
 	var helpers sync.WaitGroup
@@ -231,12 +233,15 @@ func (s *screen) await(ctx context.Context, done <-chan error) bool {
 		return err == nil
 	case <-ctx.Done():
 	}
+	late := time.After(700 * time.Millisecond)
+	go s.program.Quit() // ends when the program takes the message or has ended
 	select {
 	case err := <-done:
 		finish(err)
 		return true
-	case <-time.After(700 * time.Millisecond):
+	case <-late:
 		s.out.cut()
+		s.program.Kill()
 		s.o.Log.Warn("the terminal does not take the last picture; the screen was left as it is")
 		return false
 	}
@@ -245,11 +250,10 @@ func (s *screen) await(ctx context.Context, done <-chan error) bool {
 // end ends the screen from outside the program. The first reason stands.
 func (s *screen) end(r Reason) {
 	s.reason.CompareAndSwap(nil, &r)
-	s.kill.Do(func() {
+	s.endOnce.Do(func() {
 		if r == TerminalLost {
 			s.out.cut()
 		}
-		s.program.Kill()
 		s.cancel()
 	})
 }
