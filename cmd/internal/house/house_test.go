@@ -31,6 +31,7 @@ var ours = map[string]row{
 	"engine":  {[]string{"cluster", "prover"}, "the waist is made of nouns: a face that imports it gets nothing that runs"},
 
 	"engine/":            {[]string{"engine", "cluster", "prover"}, "neighbours under engine never import each other; they meet in engine/wire"},
+	"engine/flow":        {[]string{"engine", "cluster", "prover"}, "the questions of the guided flows are data: screen and command line share them as they share the waist"},
 	"engine/wire":        {[]string{"engine", "engine/", "cluster", "cluster/", "prover", "prover/", "assets"}, "the hall knows every door"},
 	"cluster/":           {[]string{"cluster", "cluster/internal/"}, "a domain that knows its host cannot be tested without it"},
 	"cluster/internal/":  {[]string{"cluster", "cluster/internal/"}, "shared by the rooms of cluster, invisible outside"},
@@ -38,11 +39,11 @@ var ours = map[string]row{
 	"prover/":            {[]string{"prover"}, "neighbours under prover never import each other; they meet in engine/wire"},
 	"prover/provertest":  {[]string{"prover", "prover/"}, "test helper: imported by tests only"},
 	"engine/enginetest":  {[]string{"engine", "engine/", "cluster", "prover"}, "test helper: imported by tests only"},
-	"tui":                {[]string{"tui/", "engine", "cluster", "prover", "assets"}, "a screen that can reach machinery will, and then there are two ways"},
-	"tui/":               {[]string{"tui/", "engine", "cluster", "prover", "assets"}, "a screen that can reach machinery will, and then there are two ways"},
+	"tui":                {[]string{"tui/", "engine", "engine/flow", "cluster", "prover", "assets"}, "a screen that can reach machinery will, and then there are two ways"},
+	"tui/":               {[]string{"tui/", "engine", "engine/flow", "cluster", "prover", "assets"}, "a screen that can reach machinery will, and then there are two ways"},
 	"tui/background":     {nil, "it must be initialised before bubbletea, so it depends on nothing but lipgloss"},
-	"cmd/":               {[]string{"cmd/", "tui", "tui/background", "engine", "engine/wire", "engine/rpc", "engine/config", "engine/scripted", "cluster", "prover", "assets"}, "commands take the waist, the hall, the dialler and the configuration"},
-	"cmd/internal/cli":   {[]string{"cmd/internal/", "engine", "engine/config", "cluster", "prover", "assets"}, "the command tree gets what runs handed to it, so that it can be tested without"},
+	"cmd/":               {[]string{"cmd/", "tui", "tui/background", "engine", "engine/wire", "engine/rpc", "engine/config", "engine/flow", "engine/scripted", "cluster", "prover", "assets"}, "commands take the waist, the hall, the dialler and the configuration"},
+	"cmd/internal/cli":   {[]string{"cmd/internal/", "engine", "engine/config", "engine/flow", "cluster", "prover", "assets"}, "the command tree gets what runs handed to it, so that it can be tested without"},
 	"cmd/internal/print": {[]string{"engine", "cluster", "prover"}, "printers turn values into text and nothing else"},
 
 	"cluster/dv":                {[]string{"cluster", "cluster/internal/", "cluster/guard"}, "the door of a running node stitches its stages and slashing protection together; it knows no other room"},

@@ -1,0 +1,129 @@
+// Package flow holds the guided flows: the questions that lead to an action, as
+// data. It is a part of the waist: the screen, the plain lines of the accessible
+// mode, an answers file and the tests are four front ends of the same step list, so
+// none can ask, check or allow what another does not.
+//
+// Promises. Nothing here reads a file, a clock or the network, starts a goroutine
+// or keeps state: checks are pure and quick enough for every key stroke. What needs
+// the disk, the machine or another host is found by Engine.Preview of the action
+// that Build gives; its problems carry the key of the field at fault. A secret is
+// never an answer: a field of kind SecretFile takes the path of a file that holds it.
+// Keys are the names of the command's flags, so the equivalent command is the
+// action's CommandLine and nothing else.
+package flow
+
+import (
+	"app.provost/engine"
+)
+
+// ID names a flow, as in "create cluster": the words of its command.
+type ID string
+
+// Key is the name of an answer and of the command's flag: "withdrawal-addresses".
+type Key string
+
+// Answers are what was answered so far, as a flag would have it: lists by commas,
+// booleans "true" or "false", rows one to a line. A key that is missing was not
+// answered; fields hidden by When don't count. Front ends own their Answers and
+// copy them before they change one that they handed out.
+type Answers map[Key]string
+
+// Kind says how a field is asked for.
+type Kind string
+
+const (
+	Text       Kind = "text"
+	Number     Kind = "number"
+	Choice     Kind = "choice"      // one of Choices
+	Many       Kind = "many"        // several of Choices, by commas
+	Bool       Kind = "bool"        // yes or no; nothing dangerous has a default of yes
+	List       Kind = "list"        // by commas
+	Rows       Kind = "rows"        // one to a line, each checked by itself
+	File       Kind = "file"        // a path that is there
+	NewDir     Kind = "new dir"     // a path that will be made
+	SecretFile Kind = "secret file" // a path of a file with secrets; what is in it is never shown
+	Phrase     Kind = "phrase"      // words that have to be typed exactly; pasting is refused
+)
+
+// Option is one of the values of a Choice or Many field.
+type Option struct {
+	Value, Title string
+	Note         string // in a few words: "test network", "48 GiB, in use by Xorg"
+	// Why it can't be chosen; "" when it can.
+	Refused string
+}
+
+// Facts are what a front end knows of this machine and its engine. Any may be nil: not known.
+type Facts struct {
+	Snapshot *engine.Snapshot
+}
+
+// Field is one question. Only Key, Title and Kind are always set.
+type Field struct {
+	Key   Key
+	Title string // two or three words
+	Help  string // one sentence: what it decides, and whether it can be changed later
+	// Example is a value that would be right in form.
+	Example string
+	Kind    Kind
+	// Optional fields may be left empty.
+	Optional bool
+	// Twice: a person types it two times, because a wrong value can't be mended later.
+	Twice bool
+	// Options of a Choice or Many field.
+	Options func(f Facts, a Answers) []Option
+	// Default is what an empty answer stands for; it is shown before it counts.
+	Default func(f Facts, a Answers) string
+	// Check says what is wrong with a value in form, with the rule and an example. For
+	// Rows it sees one row. Nil takes everything.
+	Check func(value string, a Answers) error
+	// Note says something useful beside a value that is right: "2 nodes may be down".
+	Note func(value string, a Answers) string
+	// When hides the field unless it holds; nil is always.
+	When func(a Answers) bool
+}
+
+// Step is one page: a few fields that belong together.
+type Step struct {
+	ID    string // stable: "threshold"
+	Title string // "how many must sign"
+	Intro string // what is decided here
+	// Table is a small table that helps to decide, header first; nil: none.
+	Table  func(f Facts, a Answers) [][]string
+	Fields []Field
+	When   func(a Answers) bool
+}
+
+// Flow is a guided flow. After its own steps every front end adds the same three:
+// the checks (Engine.Preview's problems and warnings), the review with the plan, its
+// files, what can't be undone, the consent and the equivalent command, and the act.
+type Flow struct {
+	ID    ID
+	Title string // "Create a cluster"
+	// Needs, Makes and Takes are said first: what must be at hand, what is made and
+	// whether anything leaves the machine, and how long it takes.
+	Needs, Makes, Takes string
+	Steps               []Step
+	// Build makes the action. Relative paths are those of the front end, which gives
+	// absolute ones. Its error is an *engine.Problem with Field set.
+	Build func(a Answers) (engine.Action, error)
+}
+
+// Shown lists the steps and fields that apply to the answers so far.
+func (f Flow) Shown(a Answers) []Step {
+	var out []Step
+	for _, s := range f.Steps {
+		if s.When != nil && !s.When(a) {
+			continue
+		}
+		t := s
+		t.Fields = nil
+		for _, q := range s.Fields {
+			if q.When == nil || q.When(a) {
+				t.Fields = append(t.Fields, q)
+			}
+		}
+		out = append(out, t)
+	}
+	return out
+}
