@@ -104,6 +104,10 @@ type Flow struct {
 	// whether anything leaves the machine, and how long it takes.
 	Needs, Makes, Takes string
 	Steps               []Step
+	// Consent is what a person types on the review to agree, as in "create mycluster";
+	// nil: what the plan asks for is enough. It is for guided flows only: a command with
+	// all its flags asks what its plan asks.
+	Consent func(a Answers) string
 	// Build makes the action. Relative paths are those of the front end, which gives
 	// absolute ones. Its error is an *engine.Problem with Field set.
 	Build func(a Answers) (engine.Action, error)
