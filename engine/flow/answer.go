@@ -72,6 +72,9 @@ func (q Field) Problem(facts Facts, value string, a Answers) error {
 		}
 		return errors.New(q.need())
 	}
+	if i := strings.IndexFunc(value, func(r rune) bool { return r < ' ' && (r != '\n' || q.Kind != Rows) || r == 0x7f }); i >= 0 {
+		return errors.New("there is a control character in it: type it anew")
+	}
 	var options []Option
 	if q.Options != nil {
 		options = q.Options(facts, a)
@@ -91,6 +94,22 @@ func (q Field) Problem(facts Facts, value string, a Answers) error {
 			return fmt.Errorf("%s: %s", v, options[i].Refused)
 		}
 		return nil
+	}
+	switch q.Kind {
+	case Phrase:
+		if want := q.Phrase(a); value != want {
+			return fmt.Errorf("type exactly %q", want)
+		}
+	case Number:
+		if strings.IndexFunc(value, func(r rune) bool { return r < '0' || r > '9' }) >= 0 {
+			return fmt.Errorf("%q: %s", value, q.need())
+		}
+	case List, Many:
+		for s := range strings.SplitSeq(value, ",") {
+			if strings.TrimSpace(s) == "" {
+				return errors.New("there is an empty entry between the commas")
+			}
+		}
 	}
 	switch q.Kind {
 	case Bool:

@@ -77,6 +77,11 @@ type Field struct {
 	// Check says what is wrong with a value in form, with the rule and an example. For
 	// Rows it sees one row. Nil takes everything.
 	Check func(value string, a Answers) error
+	// Phrase is what has to be typed exactly in a Phrase field.
+	Phrase func(a Answers) string
+	// Secrets names the secrets of a SecretFile field, one to a line of its file, for who
+	// types them: "token of node 0". Nil: one, called as the field.
+	Secrets func(a Answers) []string
 	// Note says something useful beside a value that is right: "2 nodes may be down".
 	Note func(value string, a Answers) string
 	// When hides the field unless it holds; nil is always.

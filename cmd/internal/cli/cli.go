@@ -23,6 +23,7 @@ import (
 	"app.provost/cmd/internal/print"
 	"app.provost/engine"
 	"app.provost/engine/config"
+	"app.provost/engine/flow"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -49,6 +50,10 @@ type Deps struct {
 	Simnet func(ctx context.Context, o SimnetOptions) error
 	// RunScreen shows the dashboard until its user leaves or the terminal is gone.
 	RunScreen func(ctx context.Context, e engine.Engine, o ScreenOptions) error
+	// Guide leads a person through a flow on the screen and returns what was agreed to; it
+	// carries nothing out. Leaving is an *engine.Problem with ExitDeclined. Nil: flows are
+	// asked for line by line, as they are in accessible mode and on plain terminals.
+	Guide func(ctx context.Context, s flow.Session, o ScreenOptions) (flow.Outcome, error)
 	// Internal are hidden commands by name ("internal-stub"): the words after the name are theirs alone.
 	Internal map[string]func(ctx context.Context, args []string) error
 

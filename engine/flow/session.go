@@ -1,0 +1,107 @@
+package flow
+
+import (
+	"context"
+
+	"app.provost/engine"
+)
+
+// Session is what a front end gets to lead a person through a flow, up to the consent
+// and not beyond: who began it carries the act out. The functions are called by one
+// goroutine at a time; they may touch the disk and take a while.
+type Session struct {
+	Flow  Flow
+	Facts Facts
+	// Answers are known already, from flags, an answers file or a draft.
+	Answers Answers
+	// From says where an answer came from that needs no asking: "--nodes". It is shown
+	// on the review and can be changed there.
+	From map[Key]string
+	// Lean: ask only what is needed and has no default; the rest stays as it is.
+	Lean bool
+	// Preview builds the action of completed answers and asks the engine what it would
+	// do. Its error is an *engine.Problem.
+	Preview func(ctx context.Context, a Answers) (engine.Action, engine.Plan, error)
+	// Draft keeps what was answered after each step, without secrets. Its error is worth
+	// a line and stops nothing. Nil: no drafts.
+	Draft func(a Answers, step string) error
+	// Save writes an answers file that was not there and gives its absolute path.
+	Save func(path string, a Answers) (string, error)
+	// Secret keeps what was typed for a SecretFile field in a private file until the
+	// program ends, and gives its path, which is the answer.
+	Secret func(k Key, text engine.Secret) (string, error)
+	// Command is the equivalent command of a plan, without the paths that Secret gave.
+	Command func(a engine.Action, p engine.Plan) string
+}
+
+// Outcome is what a person agreed to on the review.
+type Outcome struct {
+	Answers Answers // completed
+	Action  engine.Action
+	Plan    engine.Plan // the one that was shown
+}
+
+// Fault is a field whose answer is wrong or missing.
+type Fault struct {
+	Key Key
+	Err error
+	// Missing: there is no answer at all.
+	Missing bool
+}
+
+// Faults judges every shown field, in order; none means that the answers are whole and
+// right in form.
+func (f Flow) Faults(facts Facts, a Answers) []Fault {
+	full := f.Complete(facts, a)
+	var out []Fault
+	for _, s := range f.Shown(full) {
+		for _, q := range s.Fields {
+			if err := q.Problem(facts, full[q.Key], full); err != nil {
+				out = append(out, Fault{q.Key, err, full[q.Key] == ""})
+			}
+		}
+	}
+	return out
+}
+
+// Keys are all keys of the flow in order, also those that are hidden now.
+func (f Flow) Keys() []Key {
+	var out []Key
+	seen := map[Key]bool{}
+	for _, s := range f.Steps {
+		for _, q := range s.Fields {
+			if !seen[q.Key] {
+				seen[q.Key] = true
+				out = append(out, q.Key)
+			}
+		}
+	}
+	return out
+}
+
+// Field finds a field by its key, shown or not.
+func (f Flow) Field(k Key) (Field, bool) {
+	for _, s := range f.Steps {
+		for _, q := range s.Fields {
+			if q.Key == k {
+				return q, true
+			}
+		}
+	}
+	return Field{}, false
+}
+
+// Command is the action's command line for a person to copy. Values in hide, which are
+// paths of files that will be gone, are shown as FILE.
+func Command(a engine.Action, hide map[string]bool) string {
+	var words []string
+	for _, w := range a.CommandLine() {
+		for p := range hide {
+			if len(w) > len(p) && w[len(w)-len(p)-1] == '=' && w[len(w)-len(p):] == p {
+				w = w[:len(w)-len(p)] + "FILE"
+			}
+		}
+		words = append(words, w)
+	}
+	return "provost " + engine.ShellLine(words)
+}
