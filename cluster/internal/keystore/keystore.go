@@ -3,8 +3,8 @@
 //
 // Foreign keystores are hostile until checked: sizes, cost parameters and every length are looked
 // at before any work is done. Written files are whole in memory; this package touches no disk.
-// Decrypt and Encrypt take tens of milliseconds of one core at full strength and may be called from
-// any goroutine; scrypt runs one at a time, since one run may need a quarter of a gigabyte.
+// Decrypt, Encrypt and Seal take tens of milliseconds of one core at full strength and may be called
+// from any goroutine; scrypt waits its turn so that all runs together need at most half a gigabyte.
 package keystore
 
 import (
@@ -28,6 +28,7 @@ import (
 	"app.provost/cluster/internal/bls"
 
 	keystorev4 "github.com/wealdtech/go-eth2-wallet-encryptor-keystorev4"
+	"golang.org/x/sync/semaphore"
 )
 
 // Limits on foreign files.
@@ -38,6 +39,7 @@ const (
 	maxScryptBytes   = 256 << 20 // 128·n·r: what the EIP's own example needs
 	maxScryptP       = 8
 	maxScryptWork    = 1 << 22 // n·r·p: twice the EIP's example
+	scryptMemory     = 512 << 20
 )
 
 // fullRounds and insecureRounds are the PBKDF2 iteration counts of the two strengths.
@@ -179,85 +181,132 @@ type Keystore struct {
 	crypto   crypto
 }
 
+// Derived is the key that a password gave for one keystore that Seal made, and what it was derived
+// with. It spares whoever wrote a file a second derivation when reading it back. Its zero value is
+// none. It prints as [secret] and refuses to be encoded.
+type Derived struct {
+	k **derivedKey // fmt never follows two pointers
+}
+
+type derivedKey struct {
+	key      []byte
+	params   kdfParams
+	password Password
+}
+
+// Wipe overwrites the derived key, in all copies.
+func (d Derived) Wipe() {
+	if d.k != nil {
+		clear((*d.k).key)
+		*d.k = new(derivedKey)
+	}
+}
+
+// String returns "[secret]".
+func (Derived) String() string { return "[secret]" }
+
+// GoString returns "[secret]".
+func (Derived) GoString() string { return "[secret]" }
+
+// Format prints "[secret]" whatever the verb is.
+func (Derived) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("[secret]")) }
+
+// LogValue logs "[secret]".
+func (Derived) LogValue() slog.Value { return slog.StringValue("[secret]") }
+
+// MarshalJSON always fails.
+func (Derived) MarshalJSON() ([]byte, error) { return nil, errPrinted }
+
+// MarshalText always fails.
+func (Derived) MarshalText() ([]byte, error) { return nil, errPrinted }
+
 // Encrypt returns the bytes of a keystore file for a key.
 func Encrypt(key bls.SecretKey, password Password, strength Strength) ([]byte, error) {
+	raw, derived, err := Seal(key, password, strength)
+	derived.Wipe()
+	return raw, err
+}
+
+// Seal is Encrypt for those who want to check what they wrote: the derived key opens the keystore
+// again by DecryptDerived. Passwords must be printable ASCII, as those of NewPassword are.
+func Seal(key bls.SecretKey, password Password, strength Strength) ([]byte, Derived, error) {
 	if password.p == nil {
-		return nil, errors.New("write keystore: there is no password")
+		return nil, Derived{}, errors.New("write keystore: there is no password")
+	}
+	if strings.ContainsFunc(*password.p, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return nil, Derived{}, errors.New("write keystore: the password must be printable ASCII")
+	}
+	rounds := map[Strength]int{Full: fullRounds, Insecure: insecureRounds}[strength]
+	if rounds == 0 {
+		return nil, Derived{}, fmt.Errorf("write keystore: unknown strength %q", string(strength))
 	}
 	pub, err := key.PubKey()
 	if err != nil {
-		return nil, fmt.Errorf("write keystore: %w", err)
+		return nil, Derived{}, fmt.Errorf("write keystore: %w", err)
 	}
 	secret, err := key.Export()
 	if err != nil {
-		return nil, fmt.Errorf("write keystore: %w", err)
+		return nil, Derived{}, fmt.Errorf("write keystore: %w", err)
 	}
 	defer clear(secret)
 	var id [16]byte
 	if _, err := rand.Read(id[:]); err != nil {
-		return nil, fmt.Errorf("write keystore: draw a uuid: %w", err)
+		return nil, Derived{}, fmt.Errorf("write keystore: draw a uuid: %w", err)
 	}
 	out := file{PubKey: hex.EncodeToString(pub[:]), Path: derivationPath, Version: 4,
 		UUID: fmt.Sprintf("%X-%X-%X-%X-%X", id[:4], id[4:6], id[6:8], id[8:10], id[10:])}
-	switch strength {
-	case Full:
-		out.Crypto, err = encryptFull(secret, *password.p)
-	case Insecure:
-		out.Crypto, err = encryptInsecure(secret, *password.p)
-	default:
-		err = fmt.Errorf("unknown strength %q", string(strength))
+	var derived Derived
+	if out.Crypto, derived, err = encrypt(secret, password, rounds); err != nil {
+		return nil, Derived{}, fmt.Errorf("write keystore: %w", err)
 	}
+	raw, err := json.MarshalIndent(out, "", " ")
 	if err != nil {
-		return nil, fmt.Errorf("write keystore: %w", err)
+		derived.Wipe()
+		return nil, Derived{}, err
 	}
-	return json.MarshalIndent(out, "", " ")
+	return raw, derived, nil
 }
 
-func encryptFull(secret []byte, password string) (c crypto, err error) {
-	m, err := keystorev4.New(keystorev4.WithCipher("pbkdf2")).Encrypt(secret, password)
-	if err != nil {
-		return c, err
-	}
-	raw, err := json.Marshal(m)
-	if err != nil {
-		return c, err
-	}
-	if err := json.Unmarshal(raw, &c); err != nil {
-		return c, err
-	}
-	if c.KDF.Params.C != fullRounds {
-		return c, fmt.Errorf("the keystore library used %d rounds, want %d", c.KDF.Params.C, fullRounds)
-	}
-	return c, nil
-}
-
-// encryptInsecure is here because the library takes a lower cost from tests only. The passwords
-// are plain hex, so there is nothing to normalise.
-func encryptInsecure(secret []byte, password string) (c crypto, err error) {
+// encrypt is here, and not the library's, because that one keeps the derived key to itself and takes
+// a lower cost from tests only. Plain ASCII needs no normalising. Decrypt is the library's, so that
+// a mistake here doesn't open what it made.
+func encrypt(secret []byte, password Password, rounds int) (c crypto, d Derived, err error) {
 	var salt [32]byte
 	var iv [16]byte
 	for _, b := range [][]byte{salt[:], iv[:]} {
 		if _, err := rand.Read(b); err != nil {
-			return c, err
+			return c, d, err
 		}
 	}
-	key, err := pbkdf2.Key(sha256.New, password, salt[:], insecureRounds, 32)
+	key, err := pbkdf2.Key(sha256.New, *password.p, salt[:], rounds, 32)
 	if err != nil {
-		return c, err
+		return c, d, err
 	}
-	defer clear(key)
-	block, err := aes.NewCipher(key[:16])
+	sealed, err := xorAES(key, iv[:], secret)
 	if err != nil {
-		return c, err
+		clear(key)
+		return c, d, err
 	}
-	sealed := make([]byte, len(secret))
-	cipher.NewCTR(block, iv[:]).XORKeyStream(sealed, secret)
-	sum := sha256.Sum256(append(append(make([]byte, 0, 16+len(sealed)), key[16:]...), sealed...))
-
+	sum := checksum(key, sealed)
 	c.Checksum = module[struct{}]{Function: "sha256", Message: hex.EncodeToString(sum[:])}
 	c.Cipher = module[cipherParams]{Function: "aes-128-ctr", Message: hex.EncodeToString(sealed), Params: cipherParams{IV: hex.EncodeToString(iv[:])}}
-	c.KDF = module[kdfParams]{Function: "pbkdf2", Params: kdfParams{C: insecureRounds, DKLen: 32, PRF: "hmac-sha256", Salt: hex.EncodeToString(salt[:])}}
-	return c, nil
+	c.KDF = module[kdfParams]{Function: "pbkdf2", Params: kdfParams{C: rounds, DKLen: 32, PRF: "hmac-sha256", Salt: hex.EncodeToString(salt[:])}}
+	k := &derivedKey{key: key, params: c.KDF.Params, password: password}
+	return c, Derived{&k}, nil
+}
+
+func xorAES(key, iv, in []byte) ([]byte, error) {
+	block, err := aes.NewCipher(key[:16])
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, len(in))
+	cipher.NewCTR(block, iv).XORKeyStream(out, in)
+	return out, nil
+}
+
+func checksum(key, sealed []byte) [32]byte {
+	return sha256.Sum256(append(append(make([]byte, 0, 16+len(sealed)), key[16:]...), sealed...))
 }
 
 var (
@@ -397,8 +446,8 @@ func missingKey(raw []byte, kdf string) string {
 	return ""
 }
 
-// scryptSlot is held while scrypt runs: its memory would otherwise multiply by the callers.
-var scryptSlot = make(chan struct{}, 1)
+// scryptTurn bounds the memory of all scrypt runs together.
+var scryptTurn = semaphore.NewWeighted(scryptMemory)
 
 // Decrypt opens the keystore and checks that the key inside is the one that the file names. A
 // cancelled context ends it before the derivation starts, not within it. A password that doesn't
@@ -408,10 +457,9 @@ func (k *Keystore) Decrypt(ctx context.Context, password Password) (bls.SecretKe
 		return bls.SecretKey{}, errors.New("open keystore: there is no password")
 	}
 	if k.crypto.KDF.Function == "scrypt" {
-		select {
-		case scryptSlot <- struct{}{}:
-			defer func() { <-scryptSlot }()
-		case <-ctx.Done():
+		need := min(int64(128*k.crypto.KDF.Params.N*k.crypto.KDF.Params.R), scryptMemory)
+		if err := scryptTurn.Acquire(ctx, need); err == nil {
+			defer scryptTurn.Release(need)
 		}
 	}
 	if err := ctx.Err(); err != nil {
@@ -431,6 +479,39 @@ func (k *Keystore) Decrypt(ctx context.Context, password Password) (bls.SecretKe
 	if err != nil {
 		return bls.SecretKey{}, ErrPassword
 	}
+	return k.take(secret)
+}
+
+// DecryptDerived opens a keystore that Seal made, without deriving the key again: password and cost
+// parameters must be those that it was derived from, and all else is checked as by Decrypt.
+func (k *Keystore) DecryptDerived(d Derived, password Password) (bls.SecretKey, error) {
+	if d.k == nil || (*d.k).key == nil {
+		return bls.SecretKey{}, errors.New("open keystore: there is no derived key")
+	}
+	if password.p == nil || *password.p != *(*d.k).password.p {
+		return bls.SecretKey{}, ErrPassword
+	}
+	if k.crypto.KDF.Function != "pbkdf2" || k.crypto.KDF.Params != (*d.k).params {
+		return bls.SecretKey{}, &FieldError{"crypto.kdf.params", fmt.Errorf("%w: crypto.kdf.params: not what was written", ErrFormat)}
+	}
+	key := (*d.k).key
+	sealed, sealedErr := hex.DecodeString(k.crypto.Cipher.Message)
+	iv, ivErr := hex.DecodeString(k.crypto.Cipher.Params.IV)
+	if err := errors.Join(sealedErr, ivErr); err != nil {
+		return bls.SecretKey{}, fmt.Errorf("open keystore: %w", err)
+	}
+	if sum := checksum(key, sealed); hex.EncodeToString(sum[:]) != k.crypto.Checksum.Message {
+		return bls.SecretKey{}, ErrPassword
+	}
+	secret, err := xorAES(key, iv, sealed)
+	if err != nil {
+		return bls.SecretKey{}, fmt.Errorf("open keystore: %w", err)
+	}
+	return k.take(secret)
+}
+
+// take makes a key of its bytes, which it wipes, and compares it with what the file names.
+func (k *Keystore) take(secret []byte) (bls.SecretKey, error) {
 	defer clear(secret)
 	key, err := bls.SecretKeyFromBytes(secret)
 	if err != nil {
