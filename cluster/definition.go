@@ -11,38 +11,67 @@ import (
 // FormatVersion names a version of the definition and lock format, as in "v1.10.0".
 type FormatVersion string
 
-// The versions this package reads and hashes. Cluster files are written as V1_10: every Charon
-// since v1.3.0 reads it, and nothing that a cluster needs is missing from it.
+// The versions this package reads, hashes and writes: Definition.Version decides the keys that are
+// written and the fields that are hashed. New clusters are V1_10 unless asked otherwise: every
+// Charon since v1.3.0 reads it, and nothing that a cluster needs is missing from it.
 //
+//	v1.5   addresses for each validator; the lock has keys and shares only
+//	v1.6   the lock carries one deposit per validator
+//	v1.7   the lock carries builder registrations and the nodes' signatures
 //	v1.8   several deposit amounts
 //	v1.9   adds consensus_protocol
 //	v1.10  adds target_gas_limit and compounding
 //	v1.11  operator and creator signatures may be several, concatenated
 const (
+	V1_5  FormatVersion = "v1.5.0"
+	V1_6  FormatVersion = "v1.6.0"
+	V1_7  FormatVersion = "v1.7.0"
 	V1_8  FormatVersion = "v1.8.0"
 	V1_9  FormatVersion = "v1.9.0"
 	V1_10 FormatVersion = "v1.10.0"
 	V1_11 FormatVersion = "v1.11.0"
 )
 
-var formatVersions = []FormatVersion{V1_8, V1_9, V1_10, V1_11}
+// DefaultFormatVersion is what new clusters are written as.
+const DefaultFormatVersion = V1_10
+
+var formatVersions = []FormatVersion{V1_5, V1_6, V1_7, V1_8, V1_9, V1_10, V1_11}
+
+// FormatVersions returns a copy of the list of known versions, the oldest first.
+func FormatVersions() []FormatVersion { return slices.Clone(formatVersions) }
 
 // ErrFormatVersion means that a file has a format version which isn't known here.
 var ErrFormatVersion = errors.New("unknown format version")
 
 func (v FormatVersion) minor() int {
 	if i := slices.Index(formatVersions, v); i >= 0 {
-		return 8 + i
+		return 5 + i
 	}
 	return 0
 }
+
+// has reports whether the format has what a minor version added. A version that isn't known may be
+// a newer one, which has all that is known here.
+func (v FormatVersion) has(addedIn int) bool { return v.minor() == 0 || v.minor() >= addedIn }
+
+// HasDeposits reports whether locks of the version carry deposits.
+func (v FormatVersion) HasDeposits() bool { return v.has(6) }
+
+// HasRegistrations reports whether locks of the version carry builder registrations.
+func (v FormatVersion) HasRegistrations() bool { return v.has(7) }
+
+// HasNodeSignatures reports whether locks of the version carry the nodes' signatures.
+func (v FormatVersion) HasNodeSignatures() bool { return v.has(7) }
+
+// HasSignatureLists reports whether a wallet's signature may be several, concatenated.
+func (v FormatVersion) HasSignatureLists() bool { return v.has(11) }
 
 // Supported returns nil for a version that can be read, else ErrFormatVersion with the list.
 func (v FormatVersion) Supported() error {
 	if v.minor() != 0 {
 		return nil
 	}
-	return fmt.Errorf("%w %q: this program reads v1.8.0, v1.9.0, v1.10.0 and v1.11.0", ErrFormatVersion, shorten(string(v)))
+	return fmt.Errorf("%w %q: this program reads %s to %s", ErrFormatVersion, shorten(string(v)), formatVersions[0], formatVersions[len(formatVersions)-1])
 }
 
 // MaxOperators and MaxValidators are the limits of the format's lists.
@@ -148,31 +177,51 @@ func (d Definition) MarshalJSON() ([]byte, error) {
 		}
 	}
 	m = append(m, member{"creator", d.Creator}, member{"operators", d.Operators}, member{"uuid", d.UUID},
-		member{"version", d.Version}, member{"timestamp", d.Timestamp}, member{"num_validators", d.NumValidators},
-		member{"threshold", d.Threshold}, member{"validators", d.Validators}, member{"dkg_algorithm", d.DKGAlgorithm},
-		member{"fork_version", d.ForkVersion}, member{"deposit_amounts", amounts})
-	if d.Version.minor() >= 9 {
+		member{"version", d.Version})
+	if d.Timestamp != "" {
+		m = append(m, member{"timestamp", d.Timestamp})
+	}
+	m = append(m, member{"num_validators", d.NumValidators}, member{"threshold", d.Threshold}, member{"validators", d.Validators}, member{"dkg_algorithm", d.DKGAlgorithm},
+		member{"fork_version", d.ForkVersion})
+	if d.Version.has(8) {
+		m = append(m, member{"deposit_amounts", amounts})
+	}
+	if d.Version.has(9) {
 		m = append(m, member{"consensus_protocol", d.ConsensusProtocol})
 	}
-	if d.Version.minor() >= 10 {
+	if d.Version.has(10) {
 		m = append(m, member{"target_gas_limit", d.TargetGasLimit}, member{"compounding", d.Compounding})
 	}
 	m = append(m, member{"config_hash", d.ConfigHash}, member{"definition_hash", d.DefinitionHash})
 	return writeObject(d.Extra, m...)
 }
 
-// UnmarshalJSON reads a definition. Errors are *FieldError with the path. A version that isn't
-// known is read as far as it goes; Supported says so.
+// Encode returns the bytes of a definition file: indented by one space, no newline at the end.
+func (d *Definition) Encode() ([]byte, error) { return json.MarshalIndent(d, "", " ") }
+
+// UnmarshalJSON reads a definition. Errors are *FieldError with the path. A key that the file's own
+// version doesn't have is an unknown one, since no hash of that version covers it. A version that
+// isn't known is read as far as it goes; Supported says so.
 func (d *Definition) UnmarshalJSON(data []byte) (err error) {
 	var out Definition
+	if _, err := readObject(data, member{"version", &out.Version}); err != nil {
+		return err
+	}
 	var amounts []gweiText
 	members := []member{{"name", &out.Name}, {"creator", &out.Creator}, {"operators", &list[Operator]{&out.Operators}},
 		{"uuid", &out.UUID}, {"version", &out.Version}, {"timestamp", &out.Timestamp},
 		{"num_validators", &out.NumValidators}, {"threshold", &out.Threshold},
 		{"validators", &list[ValidatorAddresses]{&out.Validators}}, {"dkg_algorithm", &out.DKGAlgorithm},
-		{"fork_version", &out.ForkVersion}, {"deposit_amounts", &list[gweiText]{&amounts}},
-		{"consensus_protocol", &out.ConsensusProtocol}, {"target_gas_limit", &out.TargetGasLimit},
-		{"compounding", &out.Compounding}, {"config_hash", &out.ConfigHash}, {"definition_hash", &out.DefinitionHash}}
+		{"fork_version", &out.ForkVersion}, {"config_hash", &out.ConfigHash}, {"definition_hash", &out.DefinitionHash}}
+	if out.Version.has(8) {
+		members = append(members, member{"deposit_amounts", &list[gweiText]{&amounts}})
+	}
+	if out.Version.has(9) {
+		members = append(members, member{"consensus_protocol", &out.ConsensusProtocol})
+	}
+	if out.Version.has(10) {
+		members = append(members, member{"target_gas_limit", &out.TargetGasLimit}, member{"compounding", &out.Compounding})
+	}
 	if out.Extra, err = readObject(data, members...); err != nil {
 		return err
 	}
@@ -238,7 +287,7 @@ func (h *rooter) root() Root { return container(h.roots...) }
 
 // walletSignature hashes a creator's or operator's signature: Bytes65, from v1.11 on a list of them.
 func (h *rooter) walletSignature(v FormatVersion, what string, sig HexBytes) {
-	if v.minor() < 11 {
+	if !v.has(11) {
 		h.add(fixedRoot(what, sig, 65))
 		return
 	}
@@ -307,11 +356,13 @@ func (d *Definition) hash(configOnly bool, configHash Root) (Root, error) {
 	}
 	h.add(listRoot("validators", addresses, MaxValidators))
 
-	h.add(gweiListRoot("deposit_amounts", d.DepositAmounts, 256))
-	if d.Version.minor() >= 9 {
+	if d.Version.has(8) {
+		h.add(gweiListRoot("deposit_amounts", d.DepositAmounts, 256))
+	}
+	if d.Version.has(9) {
 		h.text("consensus_protocol", d.ConsensusProtocol, 256)
 	}
-	if d.Version.minor() >= 10 {
+	if d.Version.has(10) {
 		h.uint(d.TargetGasLimit)
 		h.add(boolRoot(d.Compounding), nil)
 	}

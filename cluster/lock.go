@@ -3,6 +3,7 @@ package cluster
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 )
 
 // Registration is a validator's signed message to block builders.
@@ -25,7 +26,7 @@ type Validator struct {
 	PubKey       PubKey
 	PublicShares []PubKey // in the order of the operators; place i holds ShareIndex i+1
 	Registration Registration
-	Deposits     []Deposit // ascending amounts; may be left out
+	Deposits     []Deposit // ascending amounts; may be left out; v1.6 and v1.7 have one, v1.5 none
 	Extra        map[string]json.RawMessage
 }
 
@@ -36,7 +37,7 @@ type Lock struct {
 	Validators         []Validator
 	SignatureAggregate Signature  // plain sum of every share's signature over the lock hash
 	LockHash           Root       // as stored; ComputeHash says what it must be
-	NodeSignatures     []HexBytes // R, S, V over the lock hash by each operator's ENR key
+	NodeSignatures     []HexBytes // R, S, V over the lock hash by each operator's ENR key; from v1.7 on
 	Extra              map[string]json.RawMessage
 }
 
@@ -82,36 +83,135 @@ func (d *Deposit) UnmarshalJSON(data []byte) (err error) {
 	return err
 }
 
-// MarshalJSON writes a distributed validator.
-func (v Validator) MarshalJSON() ([]byte, error) {
-	m := []member{{"distributed_public_key", v.PubKey}, {"public_shares", v.PublicShares}, {"builder_registration", v.Registration}}
-	if len(v.Deposits) > 0 {
+// MarshalJSON writes a distributed validator as the newest version has it.
+func (v Validator) MarshalJSON() ([]byte, error) { return v.write("") }
+
+// UnmarshalJSON reads a distributed validator of the newest version.
+func (v *Validator) UnmarshalJSON(data []byte) error { return v.read(data, "") }
+
+// fits says why a validator can't be written as an old version has it without losing something.
+func (v *Validator) fits(version FormatVersion) error {
+	switch {
+	case len(v.Deposits) > 0 && !version.has(6):
+		return at("deposit_data", fmt.Errorf("%s has no room for deposits", version))
+	case len(v.Deposits) > 1 && !version.has(8):
+		return at("deposit_data", fmt.Errorf("%s has room for one deposit, found %d", version, len(v.Deposits)))
+	case !version.has(7) && (v.Registration.Message != RegistrationMessage{} || v.Registration.Signature != Signature{}):
+		return at("builder_registration", fmt.Errorf("%s has no room for it", version))
+	default:
+		return nil
+	}
+}
+
+func (v Validator) write(version FormatVersion) ([]byte, error) {
+	if err := v.fits(version); err != nil {
+		return nil, err
+	}
+	m := []member{{"distributed_public_key", v.PubKey}, {"public_shares", v.PublicShares}}
+	if version.has(7) {
+		m = append(m, member{"builder_registration", v.Registration})
+	}
+	switch {
+	case len(v.Deposits) == 0:
+	case version.has(8):
 		m = append(m, member{"partial_deposit_data", v.Deposits})
+	default:
+		m = append(m, member{"deposit_data", v.Deposits[0]})
 	}
 	return writeObject(v.Extra, m...)
 }
 
-// UnmarshalJSON reads a distributed validator.
-func (v *Validator) UnmarshalJSON(data []byte) (err error) {
-	v.Extra, err = readObject(data, member{"distributed_public_key", &v.PubKey}, member{"public_shares", &list[PubKey]{&v.PublicShares}},
-		member{"builder_registration", &v.Registration}, member{"partial_deposit_data", &list[Deposit]{&v.Deposits}})
-	return err
+func (v *Validator) read(data []byte, version FormatVersion) (err error) {
+	var out Validator
+	var deposit json.RawMessage
+	m := []member{{"distributed_public_key", &out.PubKey}, {"public_shares", &list[PubKey]{&out.PublicShares}}}
+	if version.has(7) {
+		m = append(m, member{"builder_registration", &out.Registration})
+	}
+	switch {
+	case version.has(8):
+		m = append(m, member{"partial_deposit_data", &list[Deposit]{&out.Deposits}})
+	case version.has(6):
+		m = append(m, member{"deposit_data", &deposit})
+	}
+	if out.Extra, err = readObject(data, m...); err != nil {
+		return err
+	}
+	if deposit != nil {
+		out.Deposits = make([]Deposit, 1)
+		if err := json.Unmarshal(deposit, &out.Deposits[0]); err != nil {
+			return at("deposit_data", err)
+		}
+	}
+	*v = out
+	return nil
 }
 
-// MarshalJSON writes the lock in the order of the format.
+// versionedValidators writes validators as a version has them.
+type versionedValidators struct {
+	version FormatVersion
+	items   []Validator
+}
+
+func (v versionedValidators) MarshalJSON() ([]byte, error) {
+	if v.items == nil {
+		return []byte("null"), nil
+	}
+	raws := make([]json.RawMessage, len(v.items))
+	for i := range v.items {
+		raw, err := v.items[i].write(v.version)
+		if err != nil {
+			return nil, at("["+strconv.Itoa(i)+"]", err)
+		}
+		raws[i] = raw
+	}
+	return json.Marshal(raws)
+}
+
+// MarshalJSON writes the lock as its definition's version has it, in the order of the format.
 func (l Lock) MarshalJSON() ([]byte, error) {
-	return writeObject(l.Extra, member{"cluster_definition", l.Definition}, member{"distributed_validators", l.Validators},
-		member{"signature_aggregate", l.SignatureAggregate}, member{"lock_hash", l.LockHash}, member{"node_signatures", l.NodeSignatures})
+	version := l.Definition.Version
+	m := []member{{"cluster_definition", l.Definition}, {"distributed_validators", versionedValidators{version, l.Validators}},
+		{"signature_aggregate", l.SignatureAggregate}, {"lock_hash", l.LockHash}}
+	if version.has(7) {
+		m = append(m, member{"node_signatures", l.NodeSignatures})
+	}
+	return writeObject(l.Extra, m...)
 }
 
 // UnmarshalJSON reads a lock. Errors are *FieldError with the path of the value that is wrong, or a
-// *json.SyntaxError.
+// *json.SyntaxError. Keys that the file's own version doesn't have are unknown ones.
 func (l *Lock) UnmarshalJSON(data []byte) (err error) {
 	var out Lock
-	out.Extra, err = readObject(data, member{"cluster_definition", &out.Definition}, member{"distributed_validators", &list[Validator]{&out.Validators}},
-		member{"signature_aggregate", &out.SignatureAggregate}, member{"lock_hash", &out.LockHash}, member{"node_signatures", &list[HexBytes]{&out.NodeSignatures}})
+	var validators list[json.RawMessage]
+	var raws []json.RawMessage
+	validators.items = &raws
+	var nodes json.RawMessage
+	out.Extra, err = readObject(data, member{"cluster_definition", &out.Definition}, member{"distributed_validators", &validators},
+		member{"signature_aggregate", &out.SignatureAggregate}, member{"lock_hash", &out.LockHash}, member{"node_signatures", &nodes})
 	if err != nil {
 		return err
+	}
+	version := out.Definition.Version
+	if raws != nil {
+		out.Validators = make([]Validator, len(raws))
+	}
+	for i, raw := range raws {
+		if err := out.Validators[i].read(raw, version); err != nil {
+			return at("distributed_validators", at("["+strconv.Itoa(i)+"]", err))
+		}
+	}
+	switch {
+	case nodes == nil:
+	case version.has(7):
+		if err := json.Unmarshal(nodes, &list[HexBytes]{&out.NodeSignatures}); err != nil {
+			return at("node_signatures", err)
+		}
+	default:
+		if out.Extra == nil {
+			out.Extra = map[string]json.RawMessage{}
+		}
+		out.Extra["node_signatures"] = nodes
 	}
 	*l = out
 	return nil
@@ -128,7 +228,7 @@ func (l *Lock) ComputeHash() (Root, error) {
 	}
 	roots := make([]Root, len(l.Validators))
 	for i := range l.Validators {
-		if roots[i], err = l.Validators[i].root(); err != nil {
+		if roots[i], err = l.Validators[i].root(l.Definition.Version); err != nil {
 			return Root{}, at(fmt.Sprintf("distributed_validators[%d]", i), err)
 		}
 	}
@@ -139,7 +239,10 @@ func (l *Lock) ComputeHash() (Root, error) {
 	return container(def, validators), nil
 }
 
-func (v *Validator) root() (Root, error) {
+func (v *Validator) root(version FormatVersion) (Root, error) {
+	if err := v.fits(version); err != nil {
+		return Root{}, err
+	}
 	shares := make([]Root, len(v.PublicShares))
 	for i, s := range v.PublicShares {
 		shares[i] = s.root()
@@ -148,20 +251,38 @@ func (v *Validator) root() (Root, error) {
 	if err != nil {
 		return Root{}, err
 	}
-	deposits := make([]Root, len(v.Deposits))
-	for i, d := range v.Deposits {
-		deposits[i] = d.DataRoot(d.Signature)
+	fields := []Root{v.PubKey.root(), sharesRoot}
+	switch {
+	case version.has(8):
+		deposits := make([]Root, len(v.Deposits))
+		for i, d := range v.Deposits {
+			deposits[i] = d.DataRoot(d.Signature)
+		}
+		depositsRoot, err := listRoot("partial_deposit_data", deposits, 256)
+		if err != nil {
+			return Root{}, err
+		}
+		fields = append(fields, depositsRoot)
+	case version.has(6):
+		var d Deposit
+		if len(v.Deposits) == 1 {
+			d = v.Deposits[0]
+		}
+		if version.has(7) {
+			fields = append(fields, d.DataRoot(d.Signature))
+		} else {
+			// In v1.6 the deposit's fields stand among the validator's own, without a level of their own.
+			fields = append(fields, d.PubKey.root(), d.WithdrawalCredentials, uintRoot(uint64(d.Amount)), d.Signature.root())
+		}
 	}
-	depositsRoot, err := listRoot("partial_deposit_data", deposits, 256)
-	if err != nil {
-		return Root{}, err
+	if version.has(7) {
+		message, err := v.Registration.Message.Root()
+		if err != nil {
+			return Root{}, at("builder_registration.message.fee_recipient", err)
+		}
+		fields = append(fields, container(message, v.Registration.Signature.root()))
 	}
-	message, err := v.Registration.Message.Root()
-	if err != nil {
-		return Root{}, at("builder_registration.message.fee_recipient", err)
-	}
-	registration := container(message, v.Registration.Signature.root())
-	return container(v.PubKey.root(), sharesRoot, depositsRoot, registration), nil
+	return container(fields...), nil
 }
 
 // UnknownKeys lists the paths of keys that this version of the format doesn't know. No hash covers
@@ -177,8 +298,16 @@ func (l *Lock) UnknownKeys() []string {
 		out = appendKeys(out, prefix+"builder_registration.", v.Registration.Extra)
 		out = appendKeys(out, prefix+"builder_registration.message.", v.Registration.inner)
 		for j, d := range v.Deposits {
-			out = appendKeys(out, fmt.Sprintf("%spartial_deposit_data[%d].", prefix, j), d.Extra)
+			out = appendKeys(out, prefix+l.DepositField(j)+".", d.Extra)
 		}
 	}
 	return out
+}
+
+// DepositField is the key of a validator's deposit in the file, by its place in Deposits.
+func (l *Lock) DepositField(j int) string {
+	if l.Definition.Version.has(8) {
+		return fmt.Sprintf("partial_deposit_data[%d]", j)
+	}
+	return "deposit_data"
 }

@@ -95,9 +95,14 @@ func readObject(data []byte, members ...member) (map[string]json.RawMessage, err
 	return extra, nil
 }
 
-// writeObject writes the members in their order, then the unknown ones sorted by key.
+// writeObject writes the members in their order, then the unknown ones sorted by key. A key that was
+// unknown to the version that was read and is known to the one that is written stands once.
 func writeObject(extra map[string]json.RawMessage, members ...member) ([]byte, error) {
+	known := members
 	for _, key := range slices.Sorted(maps.Keys(extra)) {
+		if slices.ContainsFunc(known, func(m member) bool { return m.key == key }) {
+			continue
+		}
 		members = append(members, member{key, extra[key]})
 	}
 	var buf bytes.Buffer

@@ -249,7 +249,7 @@ func checkOperators(s *sheet, d *cluster.Definition, network cluster.Network, kn
 		if err == nil {
 			err = kind.Verify(cluster.ETHAddress(raw), network.ChainID, value, sig)
 		}
-		if errors.Is(err, enr.ErrContractWallet) && d.Version == cluster.V1_11 {
+		if errors.Is(err, enr.ErrContractWallet) && d.Version.HasSignatureLists() {
 			s.skip(id, field, what, err.Error())
 			return
 		}
@@ -336,10 +336,14 @@ func checkValidator(s *sheet, lock *cluster.Lock, v int) []bls.PublicKey {
 	}
 	s.check(id+".shares", field+".public_shares", "any threshold of the public shares gives the validator key", err, remedyChanged)
 
-	at, err := checkRegistration(d, dv, v, group)
-	s.check(id+".registration", field+".builder_registration"+at, "the registration for block builders is the validator's and signed by it", err, remedyChanged)
-
-	checkLockDeposits(s, d, dv, v, group)
+	const whatRegistration = "the registration for block builders is the validator's and signed by it"
+	if d.Version.HasRegistrations() {
+		at, err := checkRegistration(d, dv, v, group)
+		s.check(id+".registration", field+".builder_registration"+at, whatRegistration, err, remedyChanged)
+	} else {
+		s.skip(id+".registration", field, whatRegistration, fmt.Sprintf("locks of %s carry none", d.Version))
+	}
+	checkLockDeposits(s, lock, v, group)
 	return shares
 }
 
@@ -420,8 +424,10 @@ func wantCredentials(d *cluster.Definition, v int) (cluster.Root, error) {
 	return cluster.WithdrawalCredentials(cluster.ETHAddress(raw), d.Compounding), nil
 }
 
-func checkLockDeposits(s *sheet, d *cluster.Definition, dv *cluster.Validator, v int, group bls.PublicKey) {
-	id, field := index("validator", v), index("distributed_validators", v)+".partial_deposit_data"
+func checkLockDeposits(s *sheet, lock *cluster.Lock, v int, group bls.PublicKey) {
+	d, dv := &lock.Definition, &lock.Validators[v]
+	id, where := index("validator", v), index("distributed_validators", v)+"."
+	field := where + strings.TrimSuffix(lock.DepositField(0), "[0]")
 	const what = "the deposit amounts are those of the definition, ascending"
 	if len(dv.Deposits) == 0 {
 		s.skip(id+".deposits", field, what, "the lock carries no deposits")
@@ -430,7 +436,7 @@ func checkLockDeposits(s *sheet, d *cluster.Definition, dv *cluster.Validator, v
 	s.check(id+".deposits", field, what, checkAmounts(d, dv), remedyChanged)
 	want, wantErr := wantCredentials(d, v)
 	for i, dep := range dv.Deposits {
-		at := fmt.Sprintf("%s[%d]", field, i)
+		at := where + lock.DepositField(i)
 		err := wantErr
 		switch {
 		case err != nil:
@@ -495,6 +501,10 @@ func checkLockSignatures(s *sheet, lock *cluster.Lock, computed cluster.Root, ha
 	} else {
 		s.check("lock.signature_aggregate", "signature_aggregate", whatSum,
 			either(func(h cluster.Root) error { return bls.FastAggregateVerify(keys, h[:], lock.SignatureAggregate) }), remedyChanged)
+	}
+	if v := lock.Definition.Version; !v.HasNodeSignatures() {
+		s.skip("lock.node_signatures", "node_signatures", "every node signed", fmt.Sprintf("locks of %s carry none", v))
+		return
 	}
 	var err error
 	if len(lock.NodeSignatures) != len(lock.Definition.Operators) {
