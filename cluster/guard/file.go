@@ -105,6 +105,9 @@ type Options struct {
 	Create bool
 	// MaxBytes bounds the file; 0: only the disk does.
 	MaxBytes int
+
+	// look opens the file of any chain for reading only: see Read.
+	look bool
 }
 
 func (o Options) path() string { return filepath.Join(o.Dir, FileName) }
@@ -145,10 +148,10 @@ func (g *Guard) open() error {
 	} else if err != nil {
 		return err
 	}
-	if err := bothMetas(g.path()); err != nil {
+	if _, err := bothMetas(g.path()); err != nil {
 		return err
 	}
-	db, err := openFile(g.path(), g.o.MaxBytes)
+	db, err := openFile(g.path(), g.o.MaxBytes, g.o.look)
 	if err != nil {
 		return err
 	}
@@ -165,7 +168,7 @@ func create(o Options) error {
 	if err := os.Remove(aside); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	db, err := openFile(aside, o.MaxBytes)
+	db, err := openFile(aside, o.MaxBytes, false)
 	if err != nil {
 		os.Remove(aside)
 		return err
@@ -209,11 +212,12 @@ func create(o Options) error {
 
 // bothMetas checks the two meta pages of a bbolt file. bbolt is content with one, and goes back to
 // the transaction before the last when the newer one is damaged: a vote would be forgotten. A page
-// is written within one sector, so a crash leaves it old or new.
-func bothMetas(path string) error {
+// is written within one sector, so a crash leaves it old or new. It returns the number of the newest
+// transaction.
+func bothMetas(path string) (newest uint64, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer f.Close()
 	const (
@@ -245,31 +249,31 @@ func bothMetas(path string) error {
 	}
 	meta, err := read(0)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	size := binary.NativeEndian.Uint32(meta[pageSize:])
 	if size < minPage || size > maxPage {
-		return damaged{fmt.Errorf("its page size is %d", size)}
+		return 0, damaged{fmt.Errorf("its page size is %d", size)}
 	}
 	other, err := read(int64(size))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if binary.NativeEndian.Uint64(other[countAt:]) > binary.NativeEndian.Uint64(meta[countAt:]) {
 		meta = other
 	}
 	st, err := f.Stat()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if pages := binary.NativeEndian.Uint64(meta[pagesAt:]); pages > uint64(st.Size())/uint64(size) {
-		return damaged{fmt.Errorf("it has %d bytes and should have %d pages of %d: it was cut short", st.Size(), pages, size)}
+		return 0, damaged{fmt.Errorf("it has %d bytes and should have %d pages of %d: it was cut short", st.Size(), pages, size)}
 	}
-	return nil
+	return binary.NativeEndian.Uint64(meta[countAt:]), nil
 }
 
-// openFile opens a bbolt file for this process alone.
-func openFile(path string, maxBytes int) (db *bolt.DB, err error) {
+// openFile opens a bbolt file for this process alone; to look at it, with others that look.
+func openFile(path string, maxBytes int, look bool) (db *bolt.DB, err error) {
 	var file *os.File
 	err = guarded(func() error {
 		var err error
@@ -277,6 +281,7 @@ func openFile(path string, maxBytes int) (db *bolt.DB, err error) {
 			Timeout:      200 * time.Millisecond,
 			FreelistType: bolt.FreelistMapType,
 			MaxSize:      maxBytes,
+			ReadOnly:     look, PreLoadFreelist: look,
 			OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
 				if !strings.HasSuffix(name, ".new") { // only a new file, made aside, may be created
 					flag &^= os.O_CREATE
@@ -353,6 +358,9 @@ func (g *Guard) read(tx *bolt.Tx) error {
 	}
 	if len(root) != len(cluster.Root{}) {
 		return damaged{errors.New("its genesis validators root is cut off")}
+	}
+	if g.o.look {
+		g.o.GenesisValidatorsRoot = cluster.Root(root)
 	}
 	if cluster.Root(root) != g.o.GenesisValidatorsRoot {
 		return &Error{Code: CodeOtherChain, File: g.path(), Err: fmt.Errorf("it belongs to the chain with genesis validators root %s, this node follows %s", cluster.Root(root), g.o.GenesisValidatorsRoot)}

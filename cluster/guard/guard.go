@@ -476,6 +476,25 @@ func (g *Guard) Register(ctx context.Context, keys []cluster.PubKey, as Beginnin
 	return g.raise(raised)
 }
 
+// Fence raises the marks of keys as if they had been signing elsewhere until now, with their newest
+// votes unknown here: it is for a file that is older than what was signed. The first epoch for which
+// they may sign again is returned. No vote from then on can contradict one that was made before: its
+// target and slot are newer, and its source is no older than now. So while the chain justifies
+// nothing the keys stay silent.
+func (g *Guard) Fence(ctx context.Context, keys []cluster.PubKey) (first cluster.Epoch, err error) {
+	if err := g.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer g.unlock()
+	e := g.now().epoch
+	first = e + 2
+	raised := map[cluster.PubKey]Marks{}
+	for _, k := range keys {
+		raised[k] = Marks{HasAttestation: true, Source: e, Target: first - 1, HasBlock: true, Slot: g.o.Clock.First(first) - 1}
+	}
+	return first, g.raise(raised)
+}
+
 // Raise lifts the marks of keys, never lowers them, and registers keys that are not known. It is for
 // what other nodes or other programs know of a key. Marks in the far future are refused as a whole.
 func (g *Guard) Raise(ctx context.Context, marks map[cluster.PubKey]Marks) error {

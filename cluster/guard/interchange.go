@@ -1,11 +1,13 @@
 package guard
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -244,12 +246,26 @@ func (g *Guard) Export(ctx context.Context, to io.Writer, o ExportOptions) error
 	if missing != nil {
 		return missing
 	}
+	return writeInterchange(to, root, data)
+}
+
+func writeInterchange(to io.Writer, root cluster.Root, data []interchangeKey) error {
 	enc := json.NewEncoder(to)
 	enc.SetIndent("", "  ")
 	if err := enc.Encode(interchange{Meta: &interchangeMeta{Version: InterchangeVersion, Root: &root}, Data: &data}); err != nil {
 		return fmt.Errorf("export slashing protection: %w", err)
 	}
 	return nil
+}
+
+// WriteMarks writes a minimal EIP-3076 file of marks that were put together from several files, such
+// as the highest of all nodes, in the order of the keys.
+func WriteMarks(to io.Writer, root cluster.Root, marks map[cluster.PubKey]Marks) error {
+	data := []interchangeKey{}
+	for _, k := range slices.SortedFunc(maps.Keys(marks), func(a, b cluster.PubKey) int { return bytes.Compare(a[:], b[:]) }) {
+		data = append(data, (&record{pub: k, marks: marks[k]}).export(true))
+	}
+	return writeInterchange(to, root, data)
 }
 
 func (r *record) export(minimal bool) interchangeKey {
