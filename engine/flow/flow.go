@@ -74,6 +74,9 @@ type Field struct {
 	Options func(f Facts, a Answers) []Option
 	// Default is what an empty answer stands for; it is shown before it counts.
 	Default func(f Facts, a Answers) string
+	// Offered: the default is for a person who sees it. Where nobody is asked, as with an
+	// answers file, the value has to be said.
+	Offered bool
 	// Check says what is wrong with a value in form, with the rule and an example. For
 	// Rows it sees one row. Nil takes everything.
 	Check func(value string, a Answers) error
@@ -135,4 +138,17 @@ func (f Flow) Shown(a Answers) []Step {
 		out = append(out, t)
 	}
 	return out
+}
+
+// All lists the flows.
+func All() []Flow { return []Flow{CreateCluster()} }
+
+// ByID finds the flow of a command.
+func ByID(id ID) (Flow, bool) {
+	for _, f := range All() {
+		if f.ID == id {
+			return f, true
+		}
+	}
+	return Flow{}, false
 }

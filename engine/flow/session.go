@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"strings"
 
 	"app.provost/engine"
 )
@@ -58,6 +59,21 @@ func (f Flow) Faults(facts Facts, a Answers) []Fault {
 		for _, q := range s.Fields {
 			if err := q.Problem(facts, full[q.Key], full); err != nil {
 				out = append(out, Fault{q.Key, err, full[q.Key] == ""})
+			}
+		}
+	}
+	return out
+}
+
+// Missing lists the shown fields that nobody has answered and that have no value of
+// their own: what a command without a person to ask cannot do without.
+func (f Flow) Missing(facts Facts, a Answers) []Key {
+	full := f.Complete(facts, a)
+	var out []Key
+	for _, s := range f.Shown(full) {
+		for _, q := range s.Fields {
+			if strings.TrimSpace(a[q.Key]) == "" && !q.Optional && q.Kind != Bool && (q.Default == nil || q.Offered) {
+				out = append(out, q.Key)
 			}
 		}
 	}
