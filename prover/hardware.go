@@ -5,6 +5,15 @@ import "time"
 // MiB counts mebibytes (1024² bytes).
 type MiB uint64
 
+// Pages counts hugepages of 2 MiB.
+type Pages uint64
+
+// MiB is the memory that the pages take.
+func (p Pages) MiB() MiB { return MiB(p) * 2 }
+
+// PagesOf are the pages that hold so much memory, rounded up.
+func PagesOf(m MiB) Pages { return Pages((m + 1) / 2) }
+
 // GPU is one reading of one device. Unknown values are nil: an older card, a
 // driver without the call or a virtual device is normal and never shown as 0.
 type GPU struct {
@@ -26,6 +35,8 @@ type GPU struct {
 	PCIEWidth   *int     `json:"pcie_width"`
 	NUMA        *int     `json:"numa"`
 	MIG         *bool    `json:"mig"`
+	Compute     *string  `json:"compute"` // CUDA compute capability, as in "8.9"
+	Display     *bool    `json:"display"` // a display is set up on it
 	// Processes on the device, by process id.
 	PIDs []int `json:"pids"`
 	// Lost says that the device answered once and does not any more, in words.

@@ -429,6 +429,18 @@ func (s *scan) fill(g *prover.GPU, d nvml.Device) {
 	}); v != nil {
 		g.MIG = v
 	}
+	if v := ask(s, "nvmlDeviceGetCudaComputeCapability", func() (string, nvml.Return) {
+		major, minor, ret := d.GetCudaComputeCapability()
+		return fmt.Sprintf("%d.%d", major, minor), ret
+	}); v != nil {
+		g.Compute = v
+	}
+	if v := ask(s, "nvmlDeviceGetDisplayActive", func() (bool, nvml.Return) {
+		active, ret := d.GetDisplayActive()
+		return active == nvml.FEATURE_ENABLED, ret
+	}); v != nil {
+		g.Display = v
+	}
 	if v := ask(s, "nvmlDeviceGetPciInfo", d.GetPciInfo); v != nil {
 		g.NUMA = s.l.numa(*v)
 	}

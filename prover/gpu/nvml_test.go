@@ -87,6 +87,7 @@ func newMachine(n int) *machine {
 			copy(p.BusId[:], fmt.Sprintf("00000000:%02X:00.0", 0xa0+i))
 			return p, nvml.SUCCESS
 		}
+		d.GetDisplayActiveFunc = func() (nvml.EnableState, nvml.Return) { return nvml.FEATURE_DISABLED, nvml.SUCCESS }
 		d.GetSupportedEventTypesFunc = func() (uint64, nvml.Return) { return nvml.EventTypeXidCriticalError, nvml.SUCCESS }
 		d.RegisterEventsFunc = func(uint64, nvml.EventSet) nvml.Return { return nvml.SUCCESS }
 		m.devices = append(m.devices, d)
@@ -124,7 +125,7 @@ func TestSeveralGPUs(t *testing.T) {
 	want := prover.GPU{
 		Index: 1, UUID: "GPU-0001", Model: "Mock NVIDIA A100-SXM4-40GB", UtilPercent: ptr(91.0), MemUsed: ptr(prover.MiB(3072)), MemTotal: ptr(prover.MiB(40960)),
 		TempC: ptr(61.0), PowerW: ptr(312.5), PowerLimitW: ptr(400.0), ClockMHz: ptr(1410.0), ECCErrors: ptr(uint64(0)), XID: ptr(uint64(0)),
-		Throttle: []string{ThrottleHardThermal, ThrottlePowerCap}, PCIEGen: ptr(4), PCIEWidth: ptr(16), NUMA: ptr(1), MIG: ptr(false), PIDs: []int{10, 20},
+		Throttle: []string{ThrottleHardThermal, ThrottlePowerCap}, PCIEGen: ptr(4), PCIEWidth: ptr(16), NUMA: ptr(1), MIG: ptr(false), Compute: ptr("8.0"), Display: ptr(false), PIDs: []int{10, 20},
 	}
 	if d := cmp.Diff(want, r.GPUs[1]); d != "" {
 		t.Error(d)
@@ -157,6 +158,8 @@ func TestUnsupportedIsNil(t *testing.T) {
 	d.GetCurrPcieLinkWidthFunc = func() (int, nvml.Return) { return 0, no }
 	d.GetMigModeFunc = func() (int, int, nvml.Return) { return 0, 0, no }
 	d.GetPciInfoFunc = func() (nvml.PciInfo, nvml.Return) { return nvml.PciInfo{}, no }
+	d.GetCudaComputeCapabilityFunc = func() (int, int, nvml.Return) { return 0, 0, no }
+	d.GetDisplayActiveFunc = func() (nvml.EnableState, nvml.Return) { return 0, no }
 	d.GetComputeRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) { return nil, no }
 	d.GetGraphicsRunningProcessesFunc = func() ([]nvml.ProcessInfo, nvml.Return) { return nil, no }
 	d.GetSupportedEventTypesFunc = func() (uint64, nvml.Return) { return 0, no }
