@@ -45,10 +45,7 @@ func (f Flow) Complete(facts Facts, a Answers) Answers {
 			if q.When != nil && !q.When(out) {
 				continue
 			}
-			v := in[q.Key]
-			if q.Kind != Rows {
-				v = strings.TrimSpace(v)
-			}
+			v := q.tidy(in[q.Key])
 			if v == "" && q.Default != nil {
 				v = q.Default(facts, out)
 			}
@@ -58,6 +55,28 @@ func (f Flow) Complete(facts Facts, a Answers) Answers {
 		}
 	}
 	return out
+}
+
+// tidy takes out the spaces that mean nothing.
+func (q Field) tidy(v string) string {
+	v = strings.TrimSpace(v)
+	switch q.Kind {
+	case List, Many:
+		parts := strings.Split(v, ",")
+		for i := range parts {
+			parts[i] = strings.TrimSpace(parts[i])
+		}
+		return strings.Join(parts, ",")
+	case Rows:
+		var rows []string
+		for row := range strings.SplitSeq(v, "\n") {
+			if row = strings.TrimSpace(row); row != "" {
+				rows = append(rows, row)
+			}
+		}
+		return strings.Join(rows, "\n")
+	}
+	return v
 }
 
 // Problem says what is wrong with the value of a field, nil for nothing. a are the
