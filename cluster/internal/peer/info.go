@@ -5,19 +5,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"app.provost/cluster"
 	"app.provost/cluster/internal/wirepb"
 
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multistream"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-const (
-	infoEvery = time.Minute
-	infoSoon  = time.Second // after a peer was met
-)
+// pace says how often peers are asked about themselves.
+type pace struct {
+	every time.Duration // without a reason to ask sooner
+	soon  time.Duration // after a connection was made
+	close time.Duration // while a peer may run twice, or its clock is off
+	stays time.Duration // a program counts as running since its last answer; longer than every
+}
+
+var usualPace = pace{every: time.Minute, soon: time.Second, close: 10 * time.Second, stays: 75 * time.Second}
 
 // info is what a node says of itself, with real times.
 type info struct {
@@ -29,6 +38,7 @@ type info struct {
 	builder   bool
 	nickname  string
 	client    string
+	copies    []Copy // programs that run with the asker's key; nil unless there are several
 }
 
 func (h *Host) ownInfo() info {
@@ -44,6 +54,7 @@ func (i info) encode() ([]byte, error) {
 	if !i.startedAt.IsZero() {
 		m.StartedAt = timestamppb.New(i.startedAt)
 	}
+	appendCopies(m, i.copies)
 	return wirepb.Encode(m)
 }
 
@@ -52,7 +63,7 @@ func decodeInfo(b []byte) (info, error) {
 	if err := wirepb.Read(b, &m); err != nil {
 		return info{}, err
 	}
-	i := info{version: m.CharonVersion, lockHash: m.LockHash, gitHash: m.GitHash, builder: m.BuilderApiEnabled, nickname: m.Nickname, client: m.DvClient}
+	i := info{version: m.CharonVersion, lockHash: m.LockHash, gitHash: m.GitHash, builder: m.BuilderApiEnabled, nickname: m.Nickname, client: m.DvClient, copies: readCopies(&m)}
 	for _, t := range []struct {
 		from *timestamppb.Timestamp
 		to   *time.Time
@@ -69,31 +80,47 @@ func decodeInfo(b []byte) (info, error) {
 }
 
 // answerPeerInfo ignores what was asked: there is one question.
-func (h *Host) answerPeerInfo(context.Context, cluster.PeerIndex, []byte) ([]byte, error) {
-	return h.ownInfo().encode()
+func (h *Host) answerPeerInfo(_ context.Context, from cluster.PeerIndex, _ []byte) ([]byte, error) {
+	i := h.ownInfo()
+	if r, err := h.remote(from); err == nil {
+		r.mu.Lock()
+		i.copies = r.lives.copies(h.since())
+		r.mu.Unlock()
+	}
+	return i.encode()
 }
 
 func (h *Host) infoLoop(ctx context.Context, r *remote) {
-	timer := time.NewTimer(infoEvery)
+	next := time.Now().Add(h.pace.every)
+	timer := time.NewTimer(h.pace.every)
 	defer timer.Stop()
 	for {
 		select {
 		case <-r.met:
-			timer.Reset(infoSoon)
+			if soon := time.Now().Add(h.pace.soon); soon.Before(next) {
+				next = soon
+				timer.Reset(h.pace.soon)
+			}
 			continue
 		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
-		if h.route(r.id) != RouteNone {
-			h.askInfo(ctx, r)
+		every := h.pace.every
+		if h.route(r.id) != RouteNone && h.askInfo(ctx, r) {
+			every = h.pace.close
 		}
-		timer.Reset(infoEvery)
+		next = time.Now().Add(every)
+		timer.Reset(every)
 	}
 }
 
-func (h *Host) askInfo(ctx context.Context, r *remote) {
+// askInfo asks a peer about itself, over each connection when there are several. It returns whether
+// the peer is worth asking again soon. Only the peer's own loop calls it: an answer is to a question
+// that was asked after all earlier answers had come.
+func (h *Host) askInfo(ctx context.Context, r *remote) (again bool) {
 	ask, err := h.ownInfo().encode()
+	conns := h.h.Network().ConnsToPeer(r.id)
 	begin := time.Now()
 	var reply []byte
 	if err == nil {
@@ -101,7 +128,7 @@ func (h *Host) askInfo(ctx context.Context, r *remote) {
 	}
 	now := time.Now()
 	if ctx.Err() != nil {
-		return
+		return false
 	}
 	var got info
 	if err == nil {
@@ -110,13 +137,33 @@ func (h *Host) askInfo(ctx context.Context, r *remote) {
 	if err == nil {
 		err = got.check()
 	}
+	if err == nil {
+		addr, dialed := "", false
+		if len(conns) == 1 {
+			addr, dialed = conns[0].RemoteMultiaddr().String(), conns[0].Stat().Direction == network.DirOutbound
+		}
+		h.note(r, got, addr, dialed, now)
+	}
+	if len(conns) > 1 {
+		for _, c := range conns {
+			other, err := h.askOver(ctx, r, c, ask)
+			if ctx.Err() != nil {
+				return false
+			}
+			if err == nil {
+				h.note(r, other, c.RemoteMultiaddr().String(), c.Stat().Direction == network.DirOutbound, time.Now())
+			}
+		}
+	}
+	h.tellCopies(r)
 	r.mu.Lock()
 	before := r.status.Lock
 	if err != nil {
 		r.status.InfoError = shorten(err.Error())
+		again = r.lives.several(h.since())
 		r.mu.Unlock()
 		h.changed(r)
-		return
+		return again
 	}
 	told := now.UTC()
 	offset := got.sentAt.Sub(now.Add(-now.Sub(begin) / 2).UTC().Round(0))
@@ -132,12 +179,74 @@ func (h *Host) askInfo(ctx context.Context, r *remote) {
 		s.Lock = LockSame
 	}
 	match := s.Lock
+	again = offset.Abs() > clockClose || len(r.twins) > 0 || r.lives.several(h.since())
 	r.mu.Unlock()
 	if match == LockDifferent && before != LockDifferent {
 		h.log.Warn("peer runs with another lock: its signatures will not fit ours until both have the same cluster-lock.json",
 			"peer", r.index, "name", r.name, "its_lock", fmt.Sprintf("%.7x", got.lockHash), "our_lock", fmt.Sprintf("%.7x", h.o.LockHash[:]))
 	}
 	h.changed(r)
+	return again
+}
+
+// note takes what an answer says about who runs with which key.
+func (h *Host) note(r *remote, got info, addr string, dialed bool, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lives.answer(got.startedAt, addr, dialed, now)
+	r.twinsAt = now
+	r.twins = slices.DeleteFunc(got.copies, func(c Copy) bool { return c.StartedAt.Equal(h.started) })
+}
+
+// tellCopies logs when a peer begins or ceases to run twice.
+func (h *Host) tellCopies(r *remote) {
+	r.mu.Lock()
+	now := r.lives.copies(h.since())
+	was := r.doubled
+	r.doubled = len(now) > 0
+	r.mu.Unlock()
+	switch {
+	case len(now) > 0 && !was:
+		h.log.Error("peer runs more than once at the same time: its operator must stop all but one", "peer", r.index, "name", r.name, "copies", fmt.Sprint(now))
+	case len(now) == 0 && was:
+		h.log.Info("peer runs once again", "peer", r.index, "name", r.name)
+	}
+}
+
+// askOver asks over one connection, whichever the best is. Its failure says nothing: others answer.
+func (h *Host) askOver(ctx context.Context, r *remote, c network.Conn, ask []byte) (info, error) {
+	ctx, cancel := context.WithTimeout(network.WithAllowLimitedConn(ctx, "cluster"), copyWait)
+	defer cancel()
+	s, err := c.NewStream(ctx)
+	if err != nil {
+		return info{}, err
+	}
+	defer s.Reset() // after the answer nothing is left to be said
+	defer context.AfterFunc(ctx, func() { s.Reset() })()
+	id := protocol.ID(wirepb.ProtocolPeerInfo)
+	if err := s.SetProtocol(id); err != nil {
+		return info{}, err
+	}
+	if err := multistream.SelectProtoOrFail(id, s); err != nil {
+		return info{}, err
+	}
+	if err := writeFrame(s, ask); err != nil {
+		return info{}, err
+	}
+	if err := s.CloseWrite(); err != nil {
+		return info{}, err
+	}
+	reply, err := readFrame(s, wirepb.MaxPeerInfoBytes, s.Scope())
+	if err != nil {
+		return info{}, err
+	}
+	r.sent(len(ask))
+	r.received(len(reply))
+	got, err := decodeInfo(reply)
+	if err == nil {
+		err = got.check()
+	}
+	return got, err
 }
 
 func (i info) check() error {

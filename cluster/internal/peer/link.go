@@ -149,11 +149,17 @@ func (h *Host) connChanged(id libp2ppeer.ID) {
 		h.log.Info("peer connected", "peer", r.index, "name", r.name, "route", route, "address", addr)
 	}
 	r.kick()
-	select {
-	case r.met <- struct{}{}:
-	default:
-	}
 	h.changed(r)
+}
+
+// met has a peer asked about itself soon: it may be another program that came.
+func (h *Host) met(id libp2ppeer.ID) {
+	if r := h.byID[id]; r != nil {
+		select {
+		case r.met <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // dialProblem says address by address why a peer was not reached.

@@ -12,6 +12,9 @@
 // node with the smaller peer id dials first; both may, and two connections between two nodes are
 // normal.
 //
+// A node that runs twice is let in twice, since both prove the same identity; it is seen by its peers
+// and, through them, by itself: Status.Copies and Host.Twins.
+//
 // All methods may be called from any goroutine. Send, Request and Broadcast block no longer than
 // their context and at most seven seconds per message; handlers run on goroutines of their own.
 // Status callbacks run one at a time and never hold up a message.
@@ -102,6 +105,8 @@ type Options struct {
 	// OnPeer is told the newest status of a peer after it changed. Calls never overlap; a slow
 	// callback skips states, never the last.
 	OnPeer func(Status)
+
+	pace pace // tests are in a hurry
 }
 
 // Host is a node among its peers. Close it.
@@ -111,6 +116,7 @@ type Host struct {
 	self    cluster.PeerIndex
 	id      libp2ppeer.ID
 	started time.Time
+	pace    pace
 	h       host.Host
 	gate    *gate
 	relays  []*relay
@@ -143,7 +149,7 @@ func New(o Options) (*Host, error) {
 	o.Client = cmp.Or(o.Client, "provost")
 	o.MemoryBytes = cmp.Or(o.MemoryBytes, 512<<20)
 
-	hst := &Host{o: o, log: o.Logger, started: time.Now().UTC(), self: -1, byID: map[libp2ppeer.ID]*remote{}, dirty: make(chan struct{}, 1), limits: map[string]int{}}
+	hst := &Host{o: o, log: o.Logger, started: time.Now().UTC(), pace: cmp.Or(o.pace, usualPace), self: -1, byID: map[libp2ppeer.ID]*remote{}, dirty: make(chan struct{}, 1), limits: map[string]int{}}
 	hst.ctx, hst.cancel = context.WithCancel(context.Background())
 	if err := hst.start(); err != nil {
 		hst.cancel()
@@ -207,7 +213,7 @@ func (h *Host) start() (err error) {
 		}
 	}
 	h.h.Network().Notify(&network.NotifyBundle{
-		ConnectedF:    func(_ network.Network, c network.Conn) { h.connChanged(c.RemotePeer()) },
+		ConnectedF:    func(_ network.Network, c network.Conn) { h.connChanged(c.RemotePeer()); h.met(c.RemotePeer()) },
 		DisconnectedF: func(_ network.Network, c network.Conn) { h.connChanged(c.RemotePeer()) },
 	})
 	if err := h.Handle(wirepb.ProtocolPeerInfo, wirepb.MaxPeerInfoBytes, h.answerPeerInfo); err != nil {

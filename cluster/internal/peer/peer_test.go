@@ -718,6 +718,7 @@ func FuzzInfo(f *testing.F) {
 	}
 	f.Add([]byte{})
 	f.Add([]byte{0x1a, 0x02, 0x08, 0x01})
+	f.Add(encoded(f, info{copies: []Copy{{time.Unix(1700000000, 5), "/ip4/10.0.0.7/tcp/3610"}, {time.Unix(-1, 0), ""}}}))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		i, err := decodeInfo(raw)
 		if err != nil {

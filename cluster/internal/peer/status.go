@@ -60,6 +60,7 @@ type Status struct {
 	Builder     bool
 	Lock        LockMatch
 	InfoError   string // why the last question was not answered well
+	Copies      []Copy // the programs that run with this peer's key at the same time; nil: only one
 
 	BytesSent, BytesReceived       uint64 // messages only
 	MessagesSent, MessagesReceived uint64
@@ -76,7 +77,7 @@ type remote struct {
 	id    libp2ppeer.ID
 
 	kicked   chan struct{} // one place: the dial loop should look again
-	met      chan struct{} // one place: connected anew
+	met      chan struct{} // one place: a connection was made
 	outbound chan struct{} // one place per message on its way
 
 	inbound                                   atomic.Int32
@@ -88,6 +89,11 @@ type remote struct {
 	addrs  []ma.Multiaddr
 	status Status          // counters above are filled in when it is read
 	ailing map[string]bool // protocols whose last send failed and was logged
+
+	lives   lives  // who answered for it
+	doubled bool   // that it runs twice was logged
+	twins   []Copy // that it says run with our key
+	twinsAt time.Time
 }
 
 func newRemote(p Peer, id libp2ppeer.ID, addrs []ma.Multiaddr) *remote {
@@ -130,9 +136,11 @@ func (r *remote) received(n int) { r.bytesIn.Add(uint64(n)); r.msgIn.Add(1) }
 
 func (r *remote) sent(n int) { r.bytesOut.Add(uint64(n)); r.msgOut.Add(1) }
 
-func (r *remote) snapshot() Status {
+// snapshot is what is known now; since is from when on an answer says that a program still runs.
+func (r *remote) snapshot(since time.Time) Status {
 	r.mu.Lock()
 	s := r.status
+	s.Copies = r.lives.copies(since)
 	r.mu.Unlock()
 	s.BytesSent, s.BytesReceived, s.MessagesSent, s.MessagesReceived = r.bytesOut.Load(), r.bytesIn.Load(), r.msgOut.Load(), r.msgIn.Load()
 	s.Refused = r.refused.Load()
@@ -143,7 +151,7 @@ func (r *remote) snapshot() Status {
 func (h *Host) Status() []Status {
 	out := make([]Status, len(h.remotes))
 	for i, r := range h.remotes {
-		out[i] = r.snapshot()
+		out[i] = r.snapshot(h.since())
 	}
 	return out
 }
@@ -182,7 +190,7 @@ func (h *Host) tellLoop(ctx context.Context) {
 			r.dirty = false
 			r.mu.Unlock()
 			if tell {
-				h.o.OnPeer(r.snapshot())
+				h.o.OnPeer(r.snapshot(h.since()))
 			}
 		}
 	}

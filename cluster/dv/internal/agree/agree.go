@@ -88,6 +88,9 @@ type Options struct {
 	Timeout   func(duty cluster.Duty, round int64, leader cluster.PeerIndex) // a round ended without a decision
 	Undecided func(duty cluster.Duty, round int64)                           // the deadline came first
 	NotSent   func(to cluster.PeerIndex, err error)
+	// NotMade hears of messages that carry this node's own signature and that this Consensus did not
+	// make: an earlier run of the node did, or another one with its key. Optional; it must not block.
+	NotMade func(duty cluster.Duty, from cluster.PeerIndex)
 }
 
 type decidedFunc = func(ctx context.Context, duty cluster.Duty, set cluster.UnsignedDataSet)
@@ -124,6 +127,9 @@ func New(o Options) (*Consensus, error) {
 	}
 	if o.Timeout == nil {
 		o.Timeout = func(cluster.Duty, int64, cluster.PeerIndex) {}
+	}
+	if o.NotMade == nil {
+		o.NotMade = func(cluster.Duty, cluster.PeerIndex) {}
 	}
 	if o.Undecided == nil {
 		o.Undecided = func(cluster.Duty, int64) {}
@@ -270,6 +276,7 @@ func (c *Consensus) Handle(ctx context.Context, from cluster.PeerIndex, frame []
 	}
 	duty := m.GetMsg().GetDuty().Noun()
 	if cluster.PeerIndex(m.GetMsg().GetPeerIdx()) == c.o.Self {
+		c.checkOwn(duty, from, m.GetMsg())
 		return fmt.Errorf("%s: %w", duty, ErrOwn)
 	}
 	if err := c.o.Gate(duty); err != nil {
@@ -291,6 +298,9 @@ func (c *Consensus) Handle(ctx context.Context, from cluster.PeerIndex, frame []
 		}
 		if j.GetDuty().Noun() != duty {
 			return fmt.Errorf("%s: %w: a justification of another duty", duty, ErrMalformed)
+		}
+		if cluster.PeerIndex(j.GetPeerIdx()) == c.o.Self {
+			c.checkOwn(duty, from, j)
 		}
 	}
 	values := make(map[cluster.Root]*value, len(m.GetValues()))
@@ -343,6 +353,21 @@ func (c *Consensus) Handle(ctx context.Context, from cluster.PeerIndex, frame []
 	c.sniffLocked(duty, m)
 	i.enqueue(from, in, values)
 	return nil
+}
+
+// checkOwn tells of a message with our signature that was not made here.
+func (c *Consensus) checkOwn(duty cluster.Duty, from cluster.PeerIndex, m *wirepb.QBFTMsg) {
+	hash, err := wirepb.SigningHash(m)
+	if err != nil || !time.Now().Before(c.o.Deadline(duty)) {
+		return // what was made is forgotten at the deadline
+	}
+	c.mu.Lock()
+	i := c.instances[duty]
+	made := c.closed || i != nil && i.made[hash]
+	c.mu.Unlock()
+	if !made {
+		c.o.NotMade(duty, from)
+	}
 }
 
 // checkOne applies what holds for a message and for each justification alike.

@@ -52,6 +52,7 @@ type node struct {
 	undecided int
 	voteErr   error
 	errs      []error
+	notMade   []cluster.Duty
 }
 
 // net carries messages among members with a delay; a member that is cut off hears and says nothing.
@@ -67,6 +68,7 @@ type net struct {
 
 	mu  sync.Mutex
 	cut map[int]bool
+	tap func([]byte) // sees what is sent; set while nothing is
 }
 
 const slot = 100
@@ -113,6 +115,11 @@ func newNet(t testing.TB, n int) *net {
 			Decided:   func(d Decision) { x.mu.Lock(); x.decisions = append(x.decisions, d); x.mu.Unlock() },
 			Timeout:   func(cluster.Duty, int64, cluster.PeerIndex) { x.mu.Lock(); x.timeouts++; x.mu.Unlock() },
 			Undecided: func(cluster.Duty, int64) { x.mu.Lock(); x.undecided++; x.mu.Unlock() },
+			NotMade: func(d cluster.Duty, _ cluster.PeerIndex) {
+				x.mu.Lock()
+				x.notMade = append(x.notMade, d)
+				x.mu.Unlock()
+			},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -132,6 +139,9 @@ func newNet(t testing.TB, n int) *net {
 func (w *net) deliver(from, to int, msg []byte) {
 	w.mu.Lock()
 	gone := w.cut[from] || w.cut[to]
+	if w.tap != nil {
+		w.tap(msg)
+	}
 	w.mu.Unlock()
 	if gone {
 		return
@@ -242,6 +252,69 @@ func TestNodesWithoutValuesVote(t *testing.T) {
 		}
 		sleep(200 * time.Millisecond)
 		w.wantAll(d, "late")
+	})
+}
+
+// A message with this node's own signature that it did not make is told, wherever in a message it
+// stands; one that it made and that comes back is not.
+func TestOwnMessagesThatWereNotMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newNet(t, 4)
+		defer w.close()
+		x, d := w.nodes[0], dutyOf(cluster.DutyAttester)
+		told := func() int { x.mu.Lock(); defer x.mu.Unlock(); return len(x.notMade) }
+		var mine []*wirepb.QBFTMsg
+		tap := func(raw []byte) {
+			m := new(wirepb.QBFTConsensusMsg)
+			if err := wirepb.Read(raw, m); err != nil {
+				t.Error(err)
+			} else if m.GetMsg().GetPeerIdx() == 0 {
+				mine = append(mine, m.GetMsg())
+			}
+		}
+		w.tap = tap
+		// All that it says over a few rounds comes back to it.
+		w.isolate(3, true)
+		for i, n := range w.nodes[:3] {
+			_ = n.Propose(t.Context(), d, setOf(fmt.Sprint(i)))
+		}
+		sleep(8 * time.Second)
+		w.tap = nil
+		for _, m := range mine {
+			frame, err := wirepb.Encode(&wirepb.QBFTConsensusMsg{Msg: m})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := x.Handle(t.Context(), 2, frame); !errors.Is(err, ErrOwn) {
+				t.Errorf("an own message: %v", err)
+			}
+		}
+		types := map[int64]bool{}
+		for _, m := range mine {
+			types[m.GetType()] = true
+		}
+		if len(types) < 2 || told() != 0 {
+			t.Errorf("of %d own messages that came back %d are strange", len(mine), told())
+		}
+		// COMMIT of round 1 for "x" is none of them; here it is a justification, then a message.
+		if err := x.Handle(t.Context(), 1, signedMsg(t, w.keys, nil)); err != nil || told() != 1 || x.notMade[0] != d {
+			t.Errorf("a justification: %d told, %v", told(), err)
+		}
+		if err := x.Handle(t.Context(), 1, signedMsg(t, w.keys, func(m *wirepb.QBFTConsensusMsg) { m.Msg.PeerIdx = 0 })); !errors.Is(err, ErrOwn) || told() != 2 {
+			t.Errorf("a message: %d told, %v", told(), err)
+		}
+		// Nobody else's, nothing that isn't signed, and nothing once what was made is forgotten.
+		if err := w.nodes[3].Handle(t.Context(), 1, signedMsg(t, w.keys, nil)); err != nil || len(w.nodes[3].notMade) != 0 {
+			t.Errorf("another's: %v, %v", w.nodes[3].notMade, err)
+		}
+		if err := x.Handle(t.Context(), 1, signedMsg(t, w.keys, func(m *wirepb.QBFTConsensusMsg) { m.Justification[0].Signature = make([]byte, 65) })); !errors.Is(err, ErrSignature) || told() != 2 {
+			t.Errorf("a forged one: %d told, %v", told(), err)
+		}
+		sleep(2 * time.Minute)
+		_ = x.Handle(t.Context(), 1, signedMsg(t, w.keys, nil))
+		if told() != 2 {
+			t.Error("told after the deadline")
+		}
 	})
 }
 

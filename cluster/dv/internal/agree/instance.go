@@ -27,6 +27,7 @@ type instance struct {
 	// guarded by Consensus.mu
 	started bool
 	spent   map[cluster.PeerIndex]int
+	made    map[cluster.Root]bool // what this node signed, by the hash that it signed
 
 	mu       sync.Mutex // guards all below; taken after Consensus.mu
 	inbox    map[cluster.PeerIndex][]msg
@@ -35,7 +36,7 @@ type instance struct {
 }
 
 func newInstance(c *Consensus, duty cluster.Duty) *instance {
-	return &instance{c: c, duty: duty, over: make(chan struct{}), wake: make(chan struct{}, 1), spent: map[cluster.PeerIndex]int{},
+	return &instance{c: c, duty: duty, over: make(chan struct{}), wake: make(chan struct{}, 1), spent: map[cluster.PeerIndex]int{}, made: map[cluster.Root]bool{},
 		inbox: map[cluster.PeerIndex][]msg{}, values: map[cluster.Root]*value{}}
 }
 
@@ -217,7 +218,13 @@ func (i *instance) tell(h cluster.Root) {
 func (i *instance) send(m msg) any {
 	w := &wirepb.QBFTMsg{Type: int64(m.Type), Duty: wirepb.NewDuty(i.duty), PeerIdx: int64(m.Source), Round: m.Round,
 		ValueHash: m.Value[:], PreparedRound: m.PreparedRound, PreparedValueHash: m.PreparedValue[:]}
-	if err := wirepb.SignQBFT(w, i.c.o.Sign); err != nil {
+	sign := func(hash [32]byte) (cluster.HexBytes, error) {
+		i.c.mu.Lock()
+		i.made[hash] = true // a few for each round, of which the deadline allows so many
+		i.c.mu.Unlock()
+		return i.c.o.Sign(hash)
+	}
+	if err := wirepb.SignQBFT(w, sign); err != nil {
 		i.c.o.Log.Error("cannot sign a consensus message: this node's vote is missing", "duty", i.duty.String(), "err", err)
 		return w
 	}
