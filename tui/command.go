@@ -10,6 +10,7 @@ import (
 	tea "github.com/charmbracelet/bubbletea"
 
 	"app.provost/engine"
+	"app.provost/engine/flow"
 	"app.provost/tui/page"
 	"app.provost/tui/theme"
 )
@@ -89,6 +90,18 @@ func init() {
 				return errors.New("cancel: want job and a selector")
 			}
 			m.Wizard(engine.CancelJobs{Jobs: engine.Selector(strings.Join(rest[1:], " "))})
+			return nil
+		}},
+		{name: "create", usage: "create [kind]", help: "opens the guide through a creation", act: true, args: creationNames, run: func(m *model, rest []string) error {
+			flows := creations()
+			if len(rest) > 0 {
+				i := slices.IndexFunc(flows, func(f flow.Flow) bool { return string(f.ID) == "create "+rest[0] })
+				if i < 0 || len(rest) > 1 {
+					return fmt.Errorf("create: want one of %s; its answers come in the guide", strings.Join(creationNames(m), ", "))
+				}
+				flows = flows[i : i+1]
+			}
+			m.openCreate(flows...)
 			return nil
 		}},
 		{name: "unlock", usage: "unlock 15m <reason>", help: "let screens act for a while", run: func(m *model, rest []string) error {
@@ -358,6 +371,14 @@ func (m *model) proposals(line string) []proposal {
 				out = append(out, proposal{c.usage, c.help, line, c.act})
 			}
 		}
+	}
+	return out
+}
+
+func creationNames(*model) []string {
+	var out []string
+	for _, f := range creations() {
+		out = append(out, strings.TrimPrefix(string(f.ID), "create "))
 	}
 	return out
 }

@@ -29,6 +29,10 @@ func (m *model) draw() {
 	b.Resize(m.w, m.h)
 	all := b.All()
 	l := m.Look()
+	if m.o.alone != nil {
+		m.drawAlone(b, l, all)
+		return
+	}
 	if m.w < minWidth || m.h < minHeight {
 		m.drawCard(b, l, all)
 		return

@@ -41,6 +41,10 @@ func (m *model) key(k tea.KeyMsg) {
 			return
 		}
 		m.lastCtrl = now
+		if m.o.alone != nil {
+			m.Say("ctrl+c again leaves; nothing was made")
+			return
+		}
 		m.Say("ctrl+c again leaves the screen; the engine " + m.after() + "s")
 		return
 	case "ctrl+z":

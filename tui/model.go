@@ -122,6 +122,9 @@ func newModel(ctx context.Context, o Options, th *theme.Theme, g *theme.Glyphs, 
 	m.guard = func(where string, v any, _ []byte) { panic(fmt.Sprintf("%s: %v", where, v)) }
 	m.spawn = func(c tea.Cmd) { m.pending = append(m.pending, c) }
 	m.global = m.globalKeys()
+	if o.alone != nil {
+		m.Open(o.alone)
+	}
 	for i, v := range m.views {
 		if o.View != "" && v.ID == o.View && v.Page != nil {
 			m.at = i
@@ -443,6 +446,9 @@ func (m *model) Close() {
 		m.overlays = m.overlays[:n-1]
 	}
 	m.dirty = true
+	if m.o.alone != nil && len(m.overlays) == 0 {
+		m.Quit()
+	}
 }
 
 // Wizard opens the flow for an action.

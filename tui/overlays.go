@@ -29,6 +29,10 @@ type leave struct {
 func (o *leave) keeps() bool { return o.m.keepTo != "" && !o.m.o.Foreground && !o.m.o.Ends }
 
 func (m *model) askLeave(sudden bool) {
+	if m.o.alone != nil {
+		m.Quit()
+		return
+	}
 	for _, l := range m.overlays {
 		if _, ok := l.overlay.(*leave); ok {
 			return
@@ -329,6 +333,7 @@ func (m *model) openWizards() {
 		{"Pause workers", start(engine.PauseWorkers{})},
 		{"Resume workers", start(engine.ResumeWorkers{})},
 		{"Restart workers", start(engine.RestartWorkers{})},
+		{"Create a cluster, workers or prover nodes", func(page.Host) { m.openCreate(creations()...) }},
 		{"Unlock screens for a while", start(engine.UnlockScreens{})},
 		{"Lock screens", func(page.Host) { m.Act(engine.LockScreens{}) }},
 		{"Stop the engine", start(engine.StopEngine{})},

@@ -90,7 +90,9 @@ type Options struct {
 	// Signals replaces the process' signals; nil: HUP, INT, TERM, TSTP, QUIT and PIPE are taken while the screen is up.
 	Signals <-chan os.Signal
 	Getenv  func(string) string // nil: os.Getenv
-	Now     func() time.Time    // nil: time.Now
+
+	alone page.Overlay     // shown without a dashboard; the screen ends with it
+	Now   func() time.Time // nil: time.Now
 }
 
 func (o *Options) complete() error {

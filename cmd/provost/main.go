@@ -29,6 +29,7 @@ import (
 	"app.provost/cmd/internal/launch"
 	"app.provost/engine"
 	"app.provost/engine/config"
+	"app.provost/engine/flow"
 	"app.provost/engine/rpc"
 	"app.provost/engine/wire"
 	"app.provost/tui"
@@ -81,7 +82,8 @@ func run() engine.ExitCode {
 		RunScreen: func(ctx context.Context, e engine.Engine, o cli.ScreenOptions) error {
 			return attachedScreen(ctx, l, e, o)
 		},
-		Demo: func(ctx context.Context, o cli.DemoOptions) error { return runDemo(ctx, l, o) },
+		Guide: guide,
+		Demo:  func(ctx context.Context, o cli.DemoOptions) error { return runDemo(ctx, l, o) },
 		Simnet: func(ctx context.Context, o cli.SimnetOptions) error {
 			return wire.RunSimnet(ctx, wire.SimnetOptions{Locks: o.Locks, Listen: o.Listen, SlotDuration: o.SlotDuration, SlotsPerEpoch: o.SlotsPerEpoch,
 				Fork: o.Fork, Builder: o.Builder, GenesisIn: o.GenesisIn, Log: os.Stderr, Format: l.Format(config.Default())})
@@ -244,6 +246,19 @@ func attachedScreen(ctx context.Context, l launch.Launcher, e engine.Engine, o c
 		return cli.Exit{Code: engine.ExitOK}
 	}
 	return nil
+}
+
+// guide leads through a flow on a screen of its own.
+func guide(ctx context.Context, s flow.Session, o cli.ScreenOptions) (flow.Outcome, error) {
+	onScreen.interrupt.Store(true)
+	onScreen.terminate.Store(true)
+	out, ok, err := tui.Guide(ctx, screenOptions(nil, o), s)
+	onScreen.interrupt.Store(false)
+	onScreen.terminate.Store(false)
+	if err == nil && !ok {
+		err = engine.Problem{Code: engine.CodeUsage, Exit: engine.ExitDeclined, Doing: string(s.Flow.ID), Cause: "not confirmed: left before the end", Remedy: "nothing was made"}.Because(nil)
+	}
+	return out, err
 }
 
 // foregroundScreen shows an engine of this process.

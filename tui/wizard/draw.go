@@ -13,6 +13,9 @@ import (
 // maxListed is how many things of a kind are listed at the most; the others are counted.
 const maxListed = 200
 
+// maxFiles is how many files are listed at the most: the rest follow the same pattern.
+const maxFiles = 24
+
 // seg is a piece of a line; tab moves to a column of the line first.
 type seg struct {
 	text string
@@ -91,7 +94,7 @@ func (w *Wizard) Render(b *widget.Buffer, l *page.Look, r widget.Rect) {
 	if w.step() == how {
 		name = w.howTitle
 	}
-	note := fmt.Sprintf("step %d of %d: %s", w.at+1, len(w.steps)-1, name)
+	note := fmt.Sprintf("step %d of %d: %s", w.before+w.at+1, w.before+len(w.steps)-1, name)
 	if w.step() == running {
 		note = "done"
 		if w.act != nil {
@@ -151,7 +154,7 @@ func (w *Wizard) foot(t *text, l *page.Look, width int) {
 	case w.asking:
 		t.add(seg{text: "asking the engine for the plan", st: theme.Busy.S()})
 	case w.sending:
-		t.add(seg{text: "sent; waiting until the engine has recorded it", st: theme.Busy.S()})
+		t.say(width, 0, theme.Busy.S(), w.underWay(l))
 	}
 	if w.step() != review || w.plan == nil || w.sending {
 		return
@@ -163,7 +166,7 @@ func (w *Wizard) foot(t *text, l *page.Look, width int) {
 		}
 		return
 	}
-	if want := phrase(w.plan); want != "" {
+	if want := w.phrase(); want != "" {
 		if c.Why != "" {
 			t.say(width, 0, theme.Text.S(), c.Why)
 		}
@@ -178,6 +181,18 @@ func (w *Wizard) foot(t *text, l *page.Look, width int) {
 		why = "It can be undone: enter is enough."
 	}
 	t.say(width, 0, theme.Title.S(), why)
+}
+
+// underWay says how far an act is that answers only when it is done.
+func (w *Wizard) underWay(l *page.Look) string {
+	if w.sent != nil && l.Snap.Acts != nil {
+		for i := range l.Snap.Acts.Rows {
+			if a := &l.Snap.Acts.Rows[i]; a.Kind == w.base.Kind() && a.State.Open() && a.Text != "" {
+				return a.Text
+			}
+		}
+	}
+	return "sent; waiting until the engine has recorded it"
 }
 
 func (w *Wizard) drawLeave(b *widget.Buffer, r widget.Rect) {
@@ -450,7 +465,11 @@ func (w *Wizard) reviewText(l *page.Look, width int) text {
 	for _, s := range p.Steps {
 		fact(s.Name, s.Text)
 	}
-	for _, f := range p.Files {
+	for i, f := range p.Files {
+		if i == maxFiles && len(p.Files) > maxFiles+1 {
+			fact("writes", fmt.Sprintf("and %d more", len(p.Files)-i))
+			break
+		}
 		fact("writes", f.Path+"  "+f.Mode)
 	}
 	fact("checked", "the engine makes the plan again before it acts; another plan asks again")

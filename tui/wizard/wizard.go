@@ -1,6 +1,7 @@
 package wizard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,6 +87,16 @@ type Wizard struct {
 	now     time.Time
 	h       int // lines of the body, as last drawn
 	id      string
+
+	// Set by a Guide, whose last two steps this wizard is.
+	before int                                                             // steps that came before these
+	behind func()                                                          // where going back from the first step leads
+	want   string                                                          // words to type instead of what the plan asks for
+	doTime time.Duration                                                   // how long an act may take; 0: doTime
+	ask    func(ctx context.Context, e engine.Engine) (engine.Plan, error) // nil: Preview
+	agree  func(h page.Host)                                               // instead of Do
+	lineOf func(p engine.Plan) string
+	save   func(h page.Host) // writes an answers file
 }
 
 var _ page.Overlay = (*Wizard)(nil)
@@ -330,7 +341,7 @@ func (w *Wizard) preview(h page.Host) {
 	a := w.action()
 	r := engine.Request{Key: w.key, Action: a, Actor: h.Actor()}
 	h.Call(w.id, previewTime, func(ctx context.Context, e engine.Engine) func() {
-		p, err := e.Preview(ctx, r)
+		p, err := w.plans(ctx, e, r)
 		return func() {
 			w.asking = false
 			if err != nil {
@@ -342,6 +353,13 @@ func (w *Wizard) preview(h page.Host) {
 	})
 }
 
+func (w *Wizard) plans(ctx context.Context, e engine.Engine, r engine.Request) (engine.Plan, error) {
+	if w.ask != nil {
+		return w.ask(ctx, e)
+	}
+	return e.Preview(ctx, r)
+}
+
 // show takes a plan as the one to be reviewed.
 func (w *Wizard) show(h page.Host, p *engine.Plan) {
 	w.plan, w.planAt, w.drawn, w.top = p, h.Look().Now, "", 0
@@ -350,7 +368,11 @@ func (w *Wizard) show(h page.Host, p *engine.Plan) {
 
 // phrase is what must be typed to agree to the plan, "" when enter is enough. A
 // level that this version does not know asks for the most.
-func phrase(p *engine.Plan) string {
+func (w *Wizard) phrase() string {
+	p := w.plan
+	if w.want != "" {
+		return w.want
+	}
 	switch p.Consent.Level {
 	case "none", "enter":
 		return ""
@@ -378,7 +400,7 @@ func (w *Wizard) confirm(h page.Host) {
 		w.unlock(h)
 		return
 	}
-	if want := phrase(w.plan); want != "" && strings.TrimSpace(w.typed.Value()) != want {
+	if want := w.phrase(); want != "" && strings.TrimSpace(w.typed.Value()) != want {
 		w.problem = fmt.Sprintf("type %s to agree, then enter", want)
 		return
 	}
@@ -421,6 +443,10 @@ func (w *Wizard) unlock(h page.Host) {
 }
 
 func (w *Wizard) do(h page.Host) {
+	if w.agree != nil {
+		w.agree(h)
+		return
+	}
 	a, digest := w.action(), w.plan.Digest
 	raw, err := engine.MarshalAction(a)
 	if err != nil {
@@ -432,7 +458,7 @@ func (w *Wizard) do(h page.Host) {
 	}
 	w.sent, w.sending, w.problem, w.changed = raw, true, "", false
 	r := engine.Request{Key: w.key, Action: a, Actor: h.Actor()}
-	h.Call(w.id, doTime, func(ctx context.Context, e engine.Engine) func() {
+	h.Call(w.id, cmp.Or(w.doTime, doTime), func(ctx context.Context, e engine.Engine) func() {
 		rec, err := e.Do(ctx, r, digest)
 		return func() {
 			w.sending = false
@@ -488,7 +514,7 @@ func (w *Wizard) dry(h page.Host) {
 	r := engine.Request{Key: w.key, Action: a, Actor: h.Actor()}
 	w.asking = true
 	h.Call(w.id, previewTime, func(ctx context.Context, e engine.Engine) func() {
-		p, err := e.Preview(ctx, r)
+		p, err := w.plans(ctx, e, r)
 		return func() {
 			w.asking = false
 			switch {
@@ -561,7 +587,12 @@ func (w *Wizard) back(h page.Host) {
 	case w.sending:
 		w.problem = "it was sent: wait for the answer"
 		return
-	case w.step() == running || w.at == 0:
+	case w.step() == running:
+		return
+	case w.at == 0:
+		if w.behind != nil {
+			w.behind()
+		}
 		return
 	}
 	w.at--
@@ -602,7 +633,7 @@ func (w *Wizard) input() *widget.Input {
 			return &w.fields[w.focus].in
 		}
 	case review:
-		if w.plan != nil && phrase(w.plan) != "" {
+		if w.plan != nil && w.phrase() != "" {
 			return &w.typed
 		}
 	}
@@ -703,7 +734,7 @@ func (w *Wizard) Key(h page.Host, key, text string) {
 // command tells whether a letter is a key of the review although a phrase is typed
 // there: only before the first character of it, and never its own first one.
 func (w *Wizard) command(key string) bool {
-	return w.step() == review && (key == "y" || key == "D" || key == "R") && w.typed.Value() == "" && !strings.HasPrefix(phrase(w.plan), key)
+	return w.step() == review && (key == "y" || key == "D" || key == "R" || key == "S" && w.save != nil) && w.typed.Value() == "" && !strings.HasPrefix(w.phrase(), key)
 }
 
 func (w *Wizard) letter(h page.Host, key string) {
@@ -712,6 +743,8 @@ func (w *Wizard) letter(h page.Host, key string) {
 		h.Copy("the command", w.line())
 	case key == "D" && w.step() == review:
 		w.dry(h)
+	case key == "S" && w.step() == review && w.save != nil:
+		w.save(h)
 	case key == "R" && (w.step() == review || w.step() == effects) && !w.asking:
 		w.changed = false
 		w.preview(h)
@@ -737,6 +770,9 @@ func (w *Wizard) holds() bool {
 
 // line is the same act on a command line.
 func (w *Wizard) line() string {
+	if w.lineOf != nil {
+		return w.lineOf(*w.plan)
+	}
 	s := w.plan.Command
 	if w.plan.Consent.Level != "none" {
 		s += " --confirm " + short(w.plan.Digest)
@@ -847,7 +883,7 @@ func (w *Wizard) Hint() string {
 		return "enter leave   esc stay"
 	}
 	leave := "   esc leave"
-	if w.at > 0 {
+	if w.at > 0 || w.behind != nil {
 		leave += "   shift+tab back"
 	}
 	switch w.step() {
@@ -869,8 +905,13 @@ func (w *Wizard) Hint() string {
 			return "enter ask again" + leave
 		case w.locked:
 			do = "enter unlock first"
-		case phrase(w.plan) != "":
-			do = "type " + phrase(w.plan) + ", then enter"
+		case w.want != "":
+			do = "type it, enter" // what is said above
+		case w.phrase() != "":
+			do = "type " + w.phrase() + ", then enter"
+		}
+		if w.save != nil {
+			leave += "   S save"
 		}
 		return do + leave + "   D dry run   y copy"
 	}

@@ -297,31 +297,37 @@ func TestGoldenFrames(t *testing.T) {
 			if g.then != nil {
 				g.then(h)
 			}
-			lines := h.frame(size[0], size[1])
-			got := strings.Join(lines, "\n") + "\n"
-			for i, l := range lines {
-				if widget.Width(l) > size[0] {
-					t.Errorf("%s: line %d is too long: %q", g.name, i, l)
-				}
-			}
-			file := filepath.Join("testdata", fmt.Sprintf("%s-%dx%d.txt", g.name, size[0], size[1]))
-			if *update {
-				if err := os.MkdirAll("testdata", 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				continue
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("%s differs (-update writes it):\n%s", file, got)
-			}
+			h.golden(t, g.name, size)
 		}
+	}
+}
+
+// golden compares the frame with the one that is kept.
+func (h *host) golden(t *testing.T, name string, size [2]int) {
+	t.Helper()
+	lines := h.frame(size[0], size[1])
+	got := strings.Join(lines, "\n") + "\n"
+	for i, l := range lines {
+		if widget.Width(l) > size[0] {
+			t.Errorf("%s: line %d is too long: %q", name, i, l)
+		}
+	}
+	file := filepath.Join("testdata", fmt.Sprintf("%s-%dx%d.txt", name, size[0], size[1]))
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (-update writes it):\n%s", file, got)
 	}
 }
 
@@ -416,7 +422,7 @@ func TestConsentIsTyped(t *testing.T) {
 		t.Fatal("the phrase was not taken")
 	}
 	for _, c := range []engine.Consent{{Level: "type"}, {Level: "twice"}, {}} {
-		if got := phrase(&engine.Plan{Digest: "5d11e0aabbcc", Consent: c}); got != "5d11e0" {
+		if got := (&Wizard{plan: &engine.Plan{Digest: "5d11e0aabbcc", Consent: c}}).phrase(); got != "5d11e0" {
 			t.Errorf("%+v: %q: want the digest when it is not known what is wanted", c, got)
 		}
 	}
@@ -671,7 +677,7 @@ func TestRandomKeys(t *testing.T) {
 			if now.plan.Digest != d {
 				t.Fatal("another plan than the one shown")
 			}
-			if want := phrase(now.plan); want != "" {
+			if want := now.phrase(); want != "" {
 				typed++
 				if strings.TrimSpace(now.typed.Value()) != want {
 					t.Fatalf("consent %q, typed %q", want, now.typed.Value())
@@ -713,7 +719,7 @@ func TestRandomKeys(t *testing.T) {
 				w.Paste(h, "60")
 			case 2:
 				if w.step() == review && w.plan != nil {
-					for _, c := range phrase(w.plan) {
+					for _, c := range w.phrase() {
 						w.Key(h, string(c), string(c))
 					}
 					w.Key(h, "enter", "")
@@ -743,7 +749,7 @@ func FuzzKeys(f *testing.F) {
 		good := h.e.do
 		h.e.do = func(r engine.Request, d engine.Digest) (engine.Receipt, error) {
 			w := h.stack[0].(*Wizard)
-			if w.step() != review || w.drawn != d || phrase(w.plan) != "" && strings.TrimSpace(w.typed.Value()) != phrase(w.plan) {
+			if w.step() != review || w.drawn != d || w.phrase() != "" && strings.TrimSpace(w.typed.Value()) != w.phrase() {
 				t.Fatalf("asked at %s", w.step())
 			}
 			return good(r, d)
