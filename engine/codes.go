@@ -34,6 +34,9 @@ const (
 	CodeClusterParams  Code = "cluster.params"   // wrong address, threshold, count …
 	CodeClusterExists  Code = "cluster.exists"   // the target directory is taken
 	CodeClusterBroken  Code = "cluster.broken"   // verify found a failed check
+	CodeSharesFew      Code = "combine.too-few"  // fewer nodes than the threshold
+	CodeNoHistory      Code = "combine.no-history"
+	CodeArchiveBroken  Code = "archive.unreadable" // not an export of a node, damaged, or sealed for somebody else
 
 	// Findings: what the engine raises by itself.
 	FindWorkerDown     Code = "worker.down"             // its process died and will be restarted
@@ -56,6 +59,7 @@ const (
 	FindNodeBroken     Code = "node.unreadable"         // a node directory cannot be used
 	FindNodeLoose      Code = "node.loose-modes"        // keys readable by others
 	FindNodeNotSigning Code = "node.not-signing"        // shown, and not run by this engine
+	FindNodeMoved      Code = "node.moved"              // it was exported to run elsewhere
 	FindDutyMissed     Code = "dv.duty-missed"          // no group signature by the deadline
 	FindQuorumLost     Code = "dv.quorum-lost"          // too few nodes to sign anything
 	FindPeerDown       Code = "dv.peer-down"            // a node of the cluster is not reachable
@@ -75,11 +79,11 @@ var Codes = []Code{
 	CodeNotConfigured, CodeStopping, CodeBusy, CodeNoEngine, CodeProtocol, CodeStateLocked, CodeStoreDamaged,
 	CodeStoreNewer, CodeDirUnwritable, CodeNoSpace, CodeSocketTaken, CodePortTaken, CodeConfigInvalid,
 	CodeZkeyDamaged, CodeZkeyUnfit, CodeWitnessDamaged, CodeWitnessOther, CodeJobNotVerified,
-	CodeClusterParams, CodeClusterExists, CodeClusterBroken,
+	CodeClusterParams, CodeClusterExists, CodeClusterBroken, CodeSharesFew, CodeNoHistory, CodeArchiveBroken,
 	FindWorkerDown, FindWorkerDying, FindWorkerStale, FindWorkerShared, FindPauseEnding, FindJobFailed, FindJobsWaiting,
 	FindHostMemory, FindHostDisk, FindHostClock, FindHostHugepages, FindHostSilent,
 	FindGPULost, FindGPUHot, FindGPUXid, FindGPUSilent, FindVerifierDown,
-	FindNodeBroken, FindNodeLoose, FindNodeNotSigning,
+	FindNodeBroken, FindNodeLoose, FindNodeNotSigning, FindNodeMoved,
 	FindDutyMissed, FindQuorumLost, FindPeerDown, FindBeaconDown, FindBeaconSyncing, FindDVClock, FindNoActive, FindKeyInUse, FindGuardRefused,
 	FindEngineCrash, FindStoreSlow,
 }

@@ -82,6 +82,7 @@ type Code string
 const (
 	CodeOptions       Code = "options"
 	CodeKeyInUse      Code = "node-key.in-use"
+	CodeMoved         Code = "directory.moved" // the node was exported to run elsewhere
 	CodeWrongNetwork  Code = "beacon.wrong-network"
 	CodeBeaconConfig  Code = "beacon.config"
 	CodeState         Code = "state.unreadable"
@@ -122,6 +123,9 @@ func Open(ctx context.Context, dir string, o Options) (*Node, error) {
 	}
 	if len(o.Graffiti) > 32 {
 		return nil, &Error{CodeOptions, fmt.Errorf("open node: the graffiti has %d bytes", len(o.Graffiti)), "give at most 32 bytes"}
+	}
+	if _, err := fenced(dir); err != nil {
+		return nil, err
 	}
 	d, err := nodedir.Open(ctx, dir, nodedir.Options{AllowLooseModes: o.AllowLooseModes, Progress: o.Progress})
 	if err != nil {

@@ -113,6 +113,11 @@ func (n *Node) run(ctx context.Context) error {
 			n.o.Logger.Warn("the lock of the node key was not removed", "err", err)
 		}
 	}()
+	// Looked at again, since an export holds the key until the note is written.
+	note, err := fenced(n.dir.Path)
+	if err != nil {
+		return err
+	}
 	st, err := readState(filepath.Join(n.dir.Path, stateDir), n.dir)
 	if err != nil {
 		return err
@@ -154,6 +159,11 @@ func (n *Node) run(ctx context.Context) error {
 			n.o.Logger.Error("slashing protection did not close well", "err", err)
 		}
 	}()
+	if note != nil {
+		if err := n.waitOut(house.ctx, g, note); err != nil {
+			return err
+		}
+	}
 	n.mu.Lock()
 	n.guard = g
 	n.mu.Unlock()

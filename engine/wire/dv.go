@@ -143,7 +143,11 @@ func (n *dvNode) broken(row engine.NodeRow, err error) error {
 	p := nodeProblem(err)
 	row.State, row.Problem = "broken", p.Cause
 	n.show(row)
-	n.e.state.Tell(state.Raise{Raise: engine.Raise{Code: engine.FindNodeBroken, Key: n.key(), Target: "node/" + filepath.Base(n.dir),
+	code := engine.FindNodeBroken
+	if p.Code == engine.FindNodeMoved {
+		code = p.Code
+	}
+	n.e.state.Tell(state.Raise{Raise: engine.Raise{Code: code, Key: n.key(), Target: "node/" + filepath.Base(n.dir),
 		Facts: []engine.Fact{{Name: "why", Value: p.Cause}, {Name: "dir", Value: n.dir}}}})
 	n.e.log.Error("node.broken", "node", n.dir, "err", p)
 	if len(n.e.o.Config.NodeDirs) == 1 {
@@ -162,6 +166,8 @@ func nodeProblem(err error) *engine.Problem {
 	switch {
 	case e.Code == dv.CodeKeyInUse:
 		p.Code, p.Exit = engine.FindKeyInUse, engine.ExitNotAllowed
+	case e.Code == dv.CodeMoved:
+		p.Code, p.Exit = engine.FindNodeMoved, engine.ExitNotAllowed
 	case strings.HasPrefix(string(e.Code), "guard"):
 		p.Code = engine.FindGuardRefused
 	case e.Code == dv.CodeOptions, e.Code == dv.CodeBeaconOptions, e.Code == dv.CodePeers:
