@@ -177,6 +177,8 @@ type Limits struct {
 	EpochFrames Rule[int]  `yaml:"epoch_frames" json:"epoch_frames"`
 	// CountByConfig: the number of local workers can be set in config.yml.
 	CountByConfig Rule[bool] `yaml:"count_by_config" json:"count_by_config"`
+	// MemoryByConfig: the memory that a worker aims at can be set in config.yml; no cap.
+	MemoryByConfig Rule[bool] `yaml:"memory_by_config" json:"memory_by_config"`
 	// DiskStopPercent: at this use of the disk the process ends itself.
 	DiskStopPercent Rule[int] `yaml:"disk_stop_percent" json:"disk_stop_percent"`
 }
