@@ -1,6 +1,7 @@
 package create
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,6 +31,7 @@ const (
 	modeSecret  fs.FileMode = 0o400
 	modeLock    fs.FileMode = 0o400
 	modeDeposit fs.FileMode = 0o444
+	modeGuard   fs.FileMode = 0o600
 )
 
 // PlannedFile is a file or directory that Run will write.
@@ -52,29 +54,72 @@ type PlanResult struct {
 	Notes        []string      `json:"notes"`
 	Irreversible []string      `json:"irreversible"`
 	Leftovers    []string      `json:"leftovers"` // of killed runs, which Run will wipe
+	Sources      []Source      `json:"sources,omitempty"`
+	Definition   *cluster.Root `json:"definition,omitempty"` // config hash of the definition file
 }
 
-// Plan checks parameters and target and says what Run would write. Errors are *ProblemsError or
-// *Error.
-func Plan(p Params) (PlanResult, error) {
-	r, problems := p.resolve()
-	if len(problems) > 0 {
-		return PlanResult{}, &ProblemsError{problems}
+// Source says which existing keystore a validator comes from.
+type Source struct {
+	PubKey cluster.PubKey `json:"pubkey"`
+	File   string         `json:"file"` // relative to the directory of keys
+}
+
+// Plan checks parameters, the files they name and the target, and says what Run would write. It opens
+// no keystore and sends nothing anywhere. Errors are *ProblemsError or *Error.
+func Plan(ctx context.Context, p Params) (PlanResult, error) {
+	r, err := p.prepare(ctx)
+	if err != nil {
+		return PlanResult{}, err
 	}
-	t, err := checkTarget(p.Dir)
+	t, err := r.checkTargets()
 	if err != nil {
 		return PlanResult{}, err
 	}
 	out := PlanResult{Dir: t.dir, Network: r.network.Name, Nodes: r.Nodes, Threshold: int(r.threshold), Validators: r.NumValidators,
-		MayBeDown: r.threshold.MayBeDown(r.Nodes), Files: r.files(), Warnings: r.warnings(), Notes: r.notes(), Irreversible: r.irreversible()}
+		MayBeDown: r.threshold.MayBeDown(r.Nodes), Files: r.files(), Warnings: append(r.warnings(), t.warnings...), Notes: r.notes(), Irreversible: r.irreversible(), Sources: r.sources()}
+	if d := r.in.definition; d != nil {
+		out.Definition = &d.ConfigHash
+	}
 	if left, err := findLeftovers(t.parent); err == nil {
 		out.Leftovers = left
 	}
 	return out, nil
 }
 
+// prepare reads and judges everything that the parameters say and name.
+func (p Params) prepare(ctx context.Context) (resolved, error) {
+	in, problems, err := p.read(ctx)
+	if err != nil {
+		return resolved{}, explain("create cluster in", p.Dir, err)
+	}
+	r, more := p.resolve(in)
+	if problems = append(problems, more...); len(problems) > 0 {
+		return resolved{}, &ProblemsError{problems}
+	}
+	return r, nil
+}
+
+func (r *resolved) checkTargets() (target, error) {
+	t, err := checkTarget(r.Dir)
+	if err != nil {
+		return target{}, err
+	}
+	return t, checkDefinitionOut(r.DefinitionOut, t)
+}
+
+func (r *resolved) sources() []Source {
+	var out []Source
+	for _, k := range r.in.keys {
+		out = append(out, Source{k.keystore.PubKey, k.file})
+	}
+	return out
+}
+
 // files is the exact tree, directories before what is in them.
 func (r *resolved) files() []PlannedFile {
+	if r.Zipped {
+		return []PlannedFile{{archiveName, modeArchive, "all node directories (secret)"}}
+	}
 	var out []PlannedFile
 	for n := range r.Nodes {
 		node := nodeDirName(n)
@@ -84,6 +129,14 @@ func (r *resolved) files() []PlannedFile {
 			PlannedFile{node + "/" + LockFileName, modeLock, "the cluster, the same for all nodes"})
 		for _, a := range r.amounts {
 			out = append(out, PlannedFile{node + "/" + depositFileName(a), modeDeposit, "deposits of " + a.String() + ", the same for all nodes"})
+		}
+		if r.in.history != nil {
+			out = append(out,
+				PlannedFile{node + "/" + guardDirName, modeDir | fs.ModeDir, "the node's own state"},
+				PlannedFile{node + "/" + guardDirName + "/" + guardFileName, modeGuard, "slashing protection, with what the old validators signed"})
+		}
+		if len(r.KeymanagerAddresses) > 0 {
+			continue // the shares go to a validator client
 		}
 		out = append(out, PlannedFile{node + "/" + keysDirName, modeDir | fs.ModeDir, "key shares"})
 		for v := range r.NumValidators {
@@ -126,7 +179,25 @@ func (r *resolved) warnings() []string {
 	if r.threshold.Low(r.Nodes) {
 		out = append(out, fmt.Sprintf("threshold %d of %d is low: %d nodes together could sign what the cluster never agreed on", r.threshold, r.Nodes, r.threshold))
 	}
-	return out
+	if r.clockProblem != "" {
+		out = append(out, r.clockProblem+": the definition will bear a wrong date; set the clock before a node runs here")
+	}
+	if r.SplitExistingKeys {
+		out = append(out,
+			"stop the old validator client for good: these keys must be off for two finalized epochs (about 15 minutes on mainnet; look that the validators miss attestations) before a node of the new cluster starts, or they are slashed",
+			"don't deposit with the new deposit files for validators that are active already: they are only for keys without a deposit",
+			"the old keystores still hold the whole keys: once the cluster works, keep them offline and start no client with them")
+		if r.in.history == nil || r.NoSlashingHistory != "" {
+			out = append(out, "for keys without a slashing history a node waits two epochs before its first signature")
+		}
+		if r.in.history != nil {
+			out = append(out, "nodes that run another program than provost don't read the slashing history that is put into the node directories: for them the two finalized epochs are the only protection")
+		}
+	}
+	if len(r.KeymanagerAddresses) > 0 {
+		out = append(out, "the key shares will be at the validator clients only: back them up there; verify cluster can't see them")
+	}
+	return append(out, r.in.warnings...)
 }
 
 func (r *resolved) notes() []string {
@@ -134,7 +205,17 @@ func (r *resolved) notes() []string {
 	if def := cluster.DefaultThreshold(r.Nodes); r.threshold != def {
 		note += fmt.Sprintf(" (with the default threshold of %d: %d)", def, def.MayBeDown(r.Nodes))
 	}
-	return []string{note}
+	notes := []string{note}
+	if r.in.order != "" {
+		notes = append(notes, "validators are numbered by "+r.in.order+"; addresses were given in that order")
+	}
+	if len(r.in.ignored) > 0 {
+		notes = append(notes, "JSON files that are no keystores were left alone: "+listSome(r.in.ignored))
+	}
+	if r.DefinitionOut != "" {
+		notes = append(notes, "the definition goes to "+r.DefinitionOut)
+	}
+	return notes
 }
 
 func mayBeDown(n int) string {
@@ -149,10 +230,16 @@ func mayBeDown(n int) string {
 }
 
 func (r *resolved) irreversible() []string {
-	return []string{
-		"the withdrawal address of a validator can't be changed after its deposit",
-		fmt.Sprintf("the full validator keys are not kept: below %d of the %d node directories they are lost", r.threshold, r.Nodes),
+	withdrawal := "the withdrawal address of a validator can't be changed after its deposit"
+	switch {
+	case r.SplitExistingKeys:
+		return []string{withdrawal, "whoever has the old keystores can still sign for the validators: splitting a key doesn't change it"}
+	case len(r.KeymanagerAddresses) > 0:
+		return []string{withdrawal, fmt.Sprintf("the full validator keys are not kept: with the shares of fewer than %d of the %d validator clients they are lost", r.threshold, r.Nodes)}
+	case r.Zipped:
+		return []string{withdrawal, "the full validator keys are not kept: if the archive is lost before it is unpacked, so are they"}
 	}
+	return []string{withdrawal, fmt.Sprintf("the full validator keys are not kept: below %d of the %d node directories they are lost", r.threshold, r.Nodes)}
 }
 
 func nodeDirName(n int) string { return "node" + strconv.Itoa(n) }
@@ -162,6 +249,7 @@ type target struct {
 	dir      string // absolute
 	parent   string // of dir
 	ancestor string // nearest parent that exists
+	warnings []string
 }
 
 // checkTarget says whether a cluster can be put at dir. It changes nothing.
@@ -212,6 +300,9 @@ func checkTarget(dir string) (target, error) {
 	if err := unix.Access(t.ancestor, unix.W_OK|unix.X_OK); err != nil {
 		return target{}, explain(action, t.ancestor, &fs.PathError{Op: "write", Path: t.ancestor, Err: err})
 	}
+	if info, err := os.Stat(t.ancestor); err == nil && info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
+		t.warnings = append(t.warnings, fmt.Sprintf("everybody may rename what lies in %s (mode %s), the new directory too: chmod o-w %s", t.ancestor, octal(info.Mode()), shellQuote(t.ancestor)))
+	}
 	return t, nil
 }
 
@@ -221,6 +312,9 @@ func checkExisting(abs string, info fs.FileInfo, refuse func(kind Kind, path, ca
 	}
 	if !info.IsDir() {
 		return refuse(KindExists, abs, "a file stands there", "choose another --cluster-dir")
+	}
+	if !ours(info) {
+		return refuse(KindNotAllowed, abs, "it belongs to another user, who could read or replace what is made there", "choose a --cluster-dir of your own, or run this as its owner")
 	}
 	d, err := os.Open(abs)
 	if err != nil {

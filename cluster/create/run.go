@@ -37,6 +37,7 @@ type Result struct {
 	Warnings   []string         `json:"warnings"`
 	Notes      []string         `json:"notes"`
 	Wiped      []string         `json:"wiped"` // leftovers of killed runs that were removed
+	Sources    []Source         `json:"sources,omitempty"`
 }
 
 // Progress hears how far a run is: done of total steps, and what is being done. It is called from
@@ -62,16 +63,40 @@ func (m *meter) step(what string) {
 }
 
 // Run makes the cluster. When it returns an error nothing new is at the target and nothing is left
-// beside it; the one exception is named in the error itself. Errors are *ProblemsError or *Error.
+// beside it; the exceptions are named in the error itself. Errors are *ProblemsError or *Error.
 func Run(ctx context.Context, p Params, progress Progress) (res Result, err error) {
-	r, problems := p.resolve()
-	if len(problems) > 0 {
-		return Result{}, &ProblemsError{problems}
-	}
-	t, err := checkTarget(p.Dir)
+	r, err := p.prepare(ctx)
 	if err != nil {
 		return Result{}, err
 	}
+	t, err := r.checkTargets()
+	if err != nil {
+		return Result{}, err
+	}
+	fail := func(err error) (Result, error) { return Result{}, explain("create cluster in", t.dir, err) }
+	delivery, err := r.newDelivery(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	defer delivery.close()
+
+	shares := r.Nodes * r.NumValidators
+	m := &meter{total: shares + len(r.in.keys) + 3, tell: progress}
+	if delivery != nil {
+		m.total += shares
+	}
+	if r.Zipped {
+		m.total++
+	}
+	whole, err := r.openKeys(ctx, m)
+	if err != nil {
+		return fail(err)
+	}
+	defer func() {
+		for _, k := range whole {
+			k.Wipe()
+		}
+	}()
 	wiped, err := cleanLeftovers(t.parent)
 	if err != nil {
 		return Result{}, err
@@ -90,27 +115,42 @@ func Run(ctx context.Context, p Params, progress Progress) (res Result, err erro
 		}
 	}()
 
-	shares := r.Nodes * r.NumValidators
-	m := &meter{total: 2*shares + 2, tell: progress}
-	lock, err := r.write(ctx, s.dir, m)
+	w := &writer{resolved: &r, dir: s.dir, whole: whole, delivery: delivery, derived: map[string]keystore.Derived{}}
+	defer w.wipe()
+	lock, err := w.write(ctx, m)
 	if err != nil {
-		return Result{}, explain("create cluster in", t.dir, err)
+		return fail(err)
 	}
-	report, err := Verify(ctx, s.dir, Options{onShare: func() { m.step("checking keystores") }})
+	report, err := Verify(ctx, s.dir, Options{open: w.open, sharesElsewhere: delivery != nil})
 	if err != nil {
-		return Result{}, explain("create cluster in", t.dir, err)
+		return fail(err)
 	}
 	if failed := report.Failures(); len(failed) > 0 {
 		return Result{}, &Error{Kind: KindDamaged, Action: "create cluster in", Path: t.dir,
 			Err:    fmt.Errorf("what was written doesn't verify: %s: %s", failed[0].ID, failed[0].Problem),
 			Remedy: "the disk or the memory may be faulty; nothing was left behind"}
 	}
+	m.step("checked")
+	if r.Zipped {
+		if err := pack(ctx, s.dir); err != nil {
+			return fail(err)
+		}
+		m.step("packed")
+	}
 	if err := ctx.Err(); err != nil {
-		return Result{}, explain("create cluster in", t.dir, err)
+		return fail(err)
+	}
+	if delivery != nil {
+		if err := delivery.push(ctx, &r, lock, m); err != nil {
+			return Result{}, err
+		}
 	}
 	err = s.moveTo(t)
 	if _, gone := os.Lstat(s.dir); errors.Is(gone, fs.ErrNotExist) {
 		moved = true
+	}
+	if err != nil && !moved && delivery != nil {
+		return Result{}, delivery.undo(ctx, -1, err)
 	}
 	if err != nil {
 		return Result{}, err
@@ -118,18 +158,51 @@ func Run(ctx context.Context, p Params, progress Progress) (res Result, err erro
 	m.step("in place")
 
 	res = Result{Dir: t.dir, Network: r.network.Name, Nodes: r.Nodes, Threshold: int(r.threshold), LockHash: lock.LockHash,
-		Files: r.files(), Warnings: r.warnings(), Notes: r.notes(), Wiped: wiped}
+		Files: r.files(), Warnings: append(r.warnings(), t.warnings...), Notes: r.notes(), Wiped: wiped, Sources: r.sources()}
 	for _, v := range lock.Validators {
 		res.Validators = append(res.Validators, v.PubKey)
 	}
-	return res, nil
+	return res, publishDefinition(r.DefinitionOut, lock.Definition)
+}
+
+// writer is one run that fills a stage.
+type writer struct {
+	*resolved
+	dir      string
+	whole    []bls.SecretKey // existing keys, none when new ones are made
+	delivery *delivery       // nil: key shares are written
+
+	mu      sync.Mutex                  // guards derived
+	derived map[string]keystore.Derived // by keystore file, relative to dir
+}
+
+func (w *writer) wipe() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, d := range w.derived {
+		d.Wipe()
+	}
+}
+
+// open opens a keystore that was just written, for checking it. All but the first of each node are
+// opened by the key that was derived for writing: deriving it again takes as long as everything else
+// together and could only show that PBKDF2 gives the same twice. The first ones show that it does.
+func (w *writer) open(ctx context.Context, file string, ks *keystore.Keystore, password keystore.Password) (bls.SecretKey, error) {
+	if filepath.Base(file) == keystore.FileName(0, w.strength()) {
+		return ks.Decrypt(ctx, password)
+	}
+	w.mu.Lock()
+	d := w.derived[file]
+	w.mu.Unlock()
+	return ks.DecryptDerived(d, password)
 }
 
 // write fills dir with the node directories. The lock files come last, so that what a kill leaves
 // never looks like a cluster.
-func (r *resolved) write(ctx context.Context, dir string, m *meter) (*cluster.Lock, error) {
+func (r *writer) write(ctx context.Context, m *meter) (*cluster.Lock, error) {
+	dir := r.dir
 	for n := range r.Nodes {
-		for _, d := range []string{filepath.Join(dir, nodeDirName(n)), filepath.Join(dir, nodeDirName(n), keysDirName)} {
+		for _, d := range r.nodeDirs(n) {
 			if err := makeDir(d); err != nil {
 				return nil, err
 			}
@@ -162,7 +235,10 @@ func (r *resolved) write(ctx context.Context, dir string, m *meter) (*cluster.Lo
 
 	sum := new(bls.KeySum)
 	defer sum.Wipe()
-	if err := r.writeValidators(ctx, dir, lock, sum, m); err != nil {
+	if err := r.writeValidators(ctx, lock, sum, m); err != nil {
+		return nil, err
+	}
+	if err := r.seedGuards(ctx, dir); err != nil {
 		return nil, err
 	}
 	if err := r.writeDeposits(dir, lock); err != nil {
@@ -181,7 +257,7 @@ func (r *resolved) write(ctx context.Context, dir string, m *meter) (*cluster.Lo
 		}
 	}
 	for n := range r.Nodes {
-		for _, d := range []string{filepath.Join(dir, nodeDirName(n), keysDirName), filepath.Join(dir, nodeDirName(n))} {
+		for _, d := range r.nodeDirs(n) {
 			if err := syncDir(d); err != nil {
 				return nil, err
 			}
@@ -194,12 +270,26 @@ func (r *resolved) write(ctx context.Context, dir string, m *meter) (*cluster.Lo
 	return lock, nil
 }
 
+// nodeDirs are the directories of a node, each before what is in it.
+func (r *writer) nodeDirs(n int) []string {
+	node := filepath.Join(r.dir, nodeDirName(n))
+	if r.delivery != nil {
+		return []string{node}
+	}
+	return []string{node, filepath.Join(node, keysDirName)}
+}
+
+// definition is the one of the definition file, where there is one, as its creator agreed to it.
+// Addresses are written with their checksum, without which Charon doesn't take a definition.
 func (r *resolved) definition() cluster.Definition {
+	if r.in.definition != nil {
+		return *r.in.definition
+	}
 	d := cluster.Definition{
 		Name:              r.Name,
 		Operators:         make([]cluster.Operator, r.Nodes),
 		UUID:              strings.ToUpper(uuid.NewString()),
-		Version:           cluster.V1_10,
+		Version:           r.version,
 		Timestamp:         time.Now().UTC().Format(time.RFC3339),
 		NumValidators:     r.NumValidators,
 		Threshold:         r.threshold,
@@ -213,18 +303,19 @@ func (r *resolved) definition() cluster.Definition {
 	}
 	for v := range d.Validators {
 		d.Validators[v] = cluster.ValidatorAddresses{
-			FeeRecipient: cluster.AddressText(r.feeRecipient[v].String()),
-			Withdrawal:   cluster.AddressText(r.withdrawal[v].String()),
+			FeeRecipient: cluster.AddressText(r.feeRecipient[v].Checksummed(enr.Keccak256)),
+			Withdrawal:   cluster.AddressText(r.withdrawal[v].Checksummed(enr.Keccak256)),
 		}
 	}
 	return d
 }
 
 // writeValidators makes the keys one validator after the other and encrypts their shares on all
-// cores. At most as many shares as there are cores, and those of one validator, are in memory.
-func (r *resolved) writeValidators(ctx context.Context, dir string, lock *cluster.Lock, sum *bls.KeySum, m *meter) error {
+// cores. A few shares more than there are cores are in memory, and those of one validator: while one is
+// synced to the disk another is encrypted.
+func (r *writer) writeValidators(ctx context.Context, lock *cluster.Lock, sum *bls.KeySum, m *meter) error {
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
+	g.SetLimit(2 * runtime.GOMAXPROCS(0))
 	lock.Validators = make([]cluster.Validator, r.NumValidators)
 	for v := range lock.Validators {
 		if gctx.Err() != nil {
@@ -245,7 +336,7 @@ func (r *resolved) writeValidators(ctx context.Context, dir string, lock *cluste
 				if err := gctx.Err(); err != nil {
 					return err
 				}
-				if err := r.writeShare(filepath.Join(dir, nodeDirName(n), keysDirName), v, share); err != nil {
+				if err := r.writeShare(n, v, share); err != nil {
 					return err
 				}
 				m.step("encrypting key shares")
@@ -259,10 +350,14 @@ func (r *resolved) writeValidators(ctx context.Context, dir string, lock *cluste
 	return ctx.Err()
 }
 
-// makeValidator draws a key, signs with it all that it ever signs whole, and returns its shares.
-func (r *resolved) makeValidator(v int, out *cluster.Validator) ([]bls.SecretKey, error) {
-	key, err := bls.GenerateKey()
-	if err != nil {
+// makeValidator draws a key or takes an existing one, signs with it all that it ever signs whole here,
+// and returns its shares.
+func (r *writer) makeValidator(v int, out *cluster.Validator) (_ []bls.SecretKey, err error) {
+	var key bls.SecretKey
+	registered := uint64(r.network.GenesisUnix)
+	if len(r.whole) > 0 {
+		key, registered = r.whole[v], uint64(time.Now().Unix()) // so that it supersedes older ones
+	} else if key, err = bls.GenerateKey(); err != nil {
 		return nil, err
 	}
 	defer key.Wipe()
@@ -284,7 +379,7 @@ func (r *resolved) makeValidator(v int, out *cluster.Validator) ([]bls.SecretKey
 	out.Registration.Message = cluster.RegistrationMessage{
 		FeeRecipient:  cluster.AddressText(r.feeRecipient[v].String()),
 		GasLimit:      r.TargetGasLimit,
-		TimestampUnix: uint64(r.network.GenesisUnix),
+		TimestampUnix: registered,
 		PubKey:        out.PubKey,
 	}
 	root, err := out.Registration.Message.SigningRoot(r.network.Fork)
@@ -307,22 +402,30 @@ func (r *resolved) makeValidator(v int, out *cluster.Validator) ([]bls.SecretKey
 	return shares, nil
 }
 
-func (r *resolved) writeShare(dir string, v int, share bls.SecretKey) error {
+func (r *writer) writeShare(n, v int, share bls.SecretKey) error {
 	password, err := keystore.NewPassword()
 	if err != nil {
 		return err
 	}
-	raw, err := keystore.Encrypt(share, password, r.strength())
+	raw, derived, err := keystore.Seal(share, password, r.strength())
 	if err != nil {
 		return err
 	}
+	if r.delivery != nil {
+		defer derived.Wipe()
+		return r.delivery.add(n, v, share, raw, password, derived)
+	}
 	name := keystore.FileName(v, r.strength())
-	if err := writeFile(filepath.Join(dir, name), raw, modeSecret); err != nil {
+	file := nodeDirName(n) + "/" + keysDirName + "/" + name
+	r.mu.Lock()
+	r.derived[file] = derived
+	r.mu.Unlock()
+	if err := writeFile(filepath.Join(r.dir, file), raw, modeSecret); err != nil {
 		return err
 	}
-	file := password.Export()
-	defer clear(file)
-	return writeFile(filepath.Join(dir, keystore.PasswordFileName(name)), file, modeSecret)
+	text := password.Export()
+	defer clear(text)
+	return writeFile(filepath.Join(r.dir, keystore.PasswordFileName(file)), text, modeSecret)
 }
 
 func (r *resolved) writeDeposits(dir string, lock *cluster.Lock) error {

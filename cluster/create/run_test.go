@@ -86,7 +86,7 @@ func TestGuideCluster(t *testing.T) {
 	old := unix.Umask(0o277) // the modes must not depend on it
 	defer unix.Umask(old)
 
-	plan, err := Plan(p)
+	plan, err := Plan(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestGuideCluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Umask(old)
-	if last != 2*6+2 {
+	if last != 6+3 {
 		t.Errorf("%d steps were told", last)
 	}
 	want, err := filepath.Abs(".charon/cluster")
@@ -236,7 +236,7 @@ func TestProblems(t *testing.T) {
 		fields []string
 	}{
 		{"none", func(*Params) {}, nil},
-		{"everything missing", func(p *Params) { *p = Params{} }, []string{"cluster-dir", "nodes", "num-validators", "withdrawal-addresses", "fee-recipient-addresses", "network", "target-gas-limit"}},
+		{"everything missing", func(p *Params) { *p = Params{} }, []string{"cluster-dir", "nodes", "num-validators", "withdrawal-addresses", "fee-recipient-addresses", "network"}},
 		{"two nodes", func(p *Params) { p.Nodes = 2 }, []string{"nodes"}},
 		{"negative nodes", func(p *Params) { p.Nodes = -1 }, []string{"nodes"}},
 		{"too many nodes", func(p *Params) { p.Nodes = 257 }, []string{"nodes"}},
@@ -280,7 +280,7 @@ func TestProblems(t *testing.T) {
 				if _, err := Run(t.Context(), p, nil); KindOf(err) != KindUsage {
 					t.Errorf("run: %v", err)
 				}
-				if _, err := Plan(p); KindOf(err) != KindUsage {
+				if _, err := Plan(t.Context(), p); KindOf(err) != KindUsage {
 					t.Errorf("plan: %v", err)
 				}
 			}
@@ -320,7 +320,7 @@ func TestTargets(t *testing.T) {
 		{join(tempPrefix + "0123456789abcdef"), KindUsage, "runs in progress"},
 		{"/proc/provost-test", KindNotAllowed + "|" + KindUnexpected + "|" + KindUsage, ""},
 	} {
-		for name, err := range map[string]error{"plan": func() error { _, err := Plan(testParams(tt.dir)); return err }(), "run": func() error { _, err := Run(t.Context(), testParams(tt.dir), nil); return err }()} {
+		for name, err := range map[string]error{"plan": func() error { _, err := Plan(t.Context(), testParams(tt.dir)); return err }(), "run": func() error { _, err := Run(t.Context(), testParams(tt.dir), nil); return err }()} {
 			if name == "plan" && strings.HasPrefix(tt.dir, "/proc") {
 				continue // only trying tells
 			}
@@ -366,7 +366,7 @@ func TestUnwritable(t *testing.T) {
 
 // A cancelled run leaves nothing, at whatever step it was.
 func TestCancel(t *testing.T) {
-	total := 2*4*3 + 2
+	total := 4*3 + 3
 	for stop := range total {
 		base := t.TempDir()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -415,9 +415,9 @@ func TestKilled(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		steps, wait := rng.IntN(2*4*3+3), 3000
+		steps, wait := rng.IntN(4*3+3), 3000
 		if round%3 == 2 {
-			steps, wait = 2*4*3+1, 25000 // around the rename
+			steps, wait = 4*3+1, 25000 // around the rename
 		}
 		lines := bufio.NewScanner(out)
 		for range steps {
@@ -495,7 +495,7 @@ func TestLiveRunIsLeftAlone(t *testing.T) {
 	}
 	// Its process dies: the lock goes, and the next run wipes.
 	_ = live.lock.Close()
-	plan, err := Plan(testParams(filepath.Join(base, "c")))
+	plan, err := Plan(t.Context(), testParams(filepath.Join(base, "c")))
 	if err != nil || !slices.Equal(plan.Leftovers, []string{live.dir}) {
 		t.Errorf("plan: %v %v", plan.Leftovers, err)
 	}
@@ -604,7 +604,7 @@ func TestAnyThresholdOfWrittenShares(t *testing.T) {
 func TestNoSecretIsTold(t *testing.T) {
 	p := testParams(filepath.Join(t.TempDir(), "c"))
 	var told bytes.Buffer
-	plan, err := Plan(p)
+	plan, err := Plan(t.Context(), p)
 	if err != nil {
 		t.Fatal(err)
 	}

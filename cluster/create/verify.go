@@ -40,7 +40,9 @@ type Options struct {
 	Workers  int      // 0: as many as cores
 	Progress Progress // one step per keystore
 
-	onShare func() // for Run, which counts steps of its own
+	// For Run: how a keystore is opened, and that there are none to open.
+	open            func(ctx context.Context, file string, ks *keystore.Keystore, password keystore.Password) (bls.SecretKey, error)
+	sharesElsewhere bool
 }
 
 // Verify makes every check that can be made of a cluster directory, a node directory or a lock
@@ -52,7 +54,12 @@ func Verify(ctx context.Context, path string, opts Options) (Report, error) {
 	if err != nil {
 		return Report{}, explain(action, path, err)
 	}
-	v := &verifier{root: abs, workers: opts.Workers, meter: &meter{tell: opts.Progress}, onShare: opts.onShare}
+	v := &verifier{root: abs, workers: opts.Workers, meter: &meter{tell: opts.Progress}, open: opts.open, noShares: opts.sharesElsewhere}
+	if v.open == nil {
+		v.open = func(ctx context.Context, _ string, ks *keystore.Keystore, password keystore.Password) (bls.SecretKey, error) {
+			return ks.Decrypt(ctx, password)
+		}
+	}
 	if v.workers <= 0 {
 		v.workers = runtime.GOMAXPROCS(0)
 	}
@@ -77,12 +84,13 @@ func Verify(ctx context.Context, path string, opts Options) (Report, error) {
 
 // verifier is one call of Verify.
 type verifier struct {
-	root    string
-	workers int
-	meter   *meter
-	onShare func()
-	report  Report
-	nodes   []*nodeDir // none when only a lock file is looked at
+	root     string
+	workers  int
+	meter    *meter
+	open     func(ctx context.Context, file string, ks *keystore.Keystore, password keystore.Password) (bls.SecretKey, error)
+	noShares bool
+	report   Report
+	nodes    []*nodeDir // none when only a lock file is looked at
 }
 
 // nodeDir is one node's directory and what was read of it.
@@ -261,8 +269,10 @@ func (v *verifier) verify(ctx context.Context) error {
 	for _, n := range v.nodes {
 		v.checkNodeKey(n, lock, facts)
 	}
-	if err := v.checkShares(ctx, clusterSheet, lock); err != nil {
-		return err
+	if !v.noShares {
+		if err := v.checkShares(ctx, clusterSheet, lock); err != nil {
+			return err
+		}
 	}
 	if err := v.checkDepositFiles(ctx, clusterSheet, lock); err != nil {
 		return err
@@ -636,9 +646,6 @@ func (v *verifier) checkShares(ctx context.Context, clusterSheet *sheet, lock *c
 					set.mu.Unlock()
 				}
 				v.meter.step("checking keystores")
-				if v.onShare != nil {
-					v.onShare()
-				}
 				if set.left.Add(-1) == 0 {
 					recovery[j] = checkRecovery(set, lock, j, v.report.Scope)
 				}
@@ -770,7 +777,7 @@ func (v *verifier) checkKeystore(ctx context.Context, s *sheet, n *nodeDir, lock
 	if err != nil {
 		return fail(fmt.Errorf("password file %s: %w", passwordFile, err), "put the right password into "+passwordFile)
 	}
-	key, err := ks.Decrypt(ctx, password)
+	key, err := v.open(ctx, s.file, ks, password)
 	if err != nil {
 		return fail(err, "put back "+name+" and "+passwordFile+" as they were made, from a backup")
 	}

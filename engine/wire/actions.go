@@ -28,8 +28,8 @@ const (
 func clusterVerbs() map[engine.ActionKind]act.Verb {
 	return map[engine.ActionKind]act.Verb{
 		engine.KindCreateCluster: {
-			Plan: func(_ context.Context, a act.Ask) (engine.Plan, error) {
-				return planCreateCluster(a.Action.(engine.CreateCluster))
+			Plan: func(ctx context.Context, a act.Ask) (engine.Plan, error) {
+				return planCreateCluster(ctx, a.Action.(engine.CreateCluster))
 			},
 			Run: func(ctx context.Context, a *act.Act) error {
 				a.SetStep("keys")

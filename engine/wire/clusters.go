@@ -28,8 +28,8 @@ func createParams(a engine.CreateCluster) create.Params {
 	return p
 }
 
-func planCreateCluster(a engine.CreateCluster) (engine.Plan, error) {
-	pl, err := create.Plan(createParams(a))
+func planCreateCluster(ctx context.Context, a engine.CreateCluster) (engine.Plan, error) {
+	pl, err := create.Plan(ctx, createParams(a))
 	if err != nil {
 		return engine.Plan{}, clusterProblem(a, err)
 	}

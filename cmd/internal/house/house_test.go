@@ -72,7 +72,7 @@ var onlyIn = []struct {
 	{"google.golang.org/protobuf", []string{"cluster/internal/wirepb", "cluster/internal/peer", "cluster/dv/internal/agree"}, "the encoding of messages has one door; agreement passes values on in it, and the network writes its own small answers"},
 	{"github.com/libp2p/", []string{"cluster/internal/peer"}, "the network between nodes has one door"},
 	{"github.com/multiformats/", []string{"cluster/internal/peer"}, "the network between nodes has one door"},
-	{"net/http", []string{"engine/rpc", "engine/monitor", "cluster/simnet", "cluster/clustertest", "cluster/internal/beacon", "cluster/internal/peer", "cluster/dv/internal/keymanager", "cluster/dv/internal/vapi"}, "whoever serves or calls over HTTP is named here, so that every listener is known"},
+	{"net/http", []string{"engine/rpc", "engine/monitor", "cluster/simnet", "cluster/clustertest", "cluster/internal/beacon", "cluster/internal/peer", "cluster/dv/internal/keymanager", "cluster/dv/internal/vapi", "cluster/internal/keymanager", "cluster/internal/download"}, "whoever serves or calls over HTTP is named here, so that every listener is known"},
 }
 
 type pkg struct {
