@@ -56,6 +56,7 @@ type Config struct {
 	KeepFinished   int           // finished jobs kept in the store
 	KeepKeys       uint64        // bytes of proving keys kept beside those in use
 	ClockLimit     time.Duration // offset that raises a finding
+	Accessible     bool          // guided flows ask on plain lines
 	MemoryLow      float64       // per cent available below which a finding is raised
 	DiskLow        float64       // per cent free below which a finding is raised
 }
@@ -200,6 +201,7 @@ var keys = []Key{
 	number("jobs.max-attempts", "", "how often a job is handed out before it is failed", func(c *Config) *int { return &c.MaxAttempts }, 1, 100),
 	number("jobs.keep-finished", "", "finished jobs kept with their proofs; 0 for all", func(c *Config) *int { return &c.KeepFinished }, 0, 10_000_000),
 	bytesKey("jobs.keep-keys", "", "bytes of proving keys kept beside those that open jobs need", func(c *Config) *uint64 { return &c.KeepKeys }),
+	boolean("accessible", "accessible", "guided flows ask line by line, without drawing: for screen readers and plain terminals", func(c *Config) *bool { return &c.Accessible }),
 	percent("host.memory-low", "", "available memory, in per cent, below which a finding is raised", func(c *Config) *float64 { return &c.MemoryLow }),
 	percent("host.disk-low", "", "free disk space, in per cent, below which a finding is raised", func(c *Config) *float64 { return &c.DiskLow }),
 }

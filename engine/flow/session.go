@@ -18,6 +18,8 @@ type Session struct {
 	// From says where an answer came from that needs no asking: "--nodes". It is shown
 	// on the review and can be changed there.
 	From map[Key]string
+	// Resume is a draft that a person can go on with; its Saved is zero when there is none.
+	Resume AnswersFile
 	// Lean: ask only what is needed and has no default; the rest stays as it is.
 	Lean bool
 	// Preview builds the action of completed answers and asks the engine what it would

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 )
 
 // Deps is everything that commands need from the rest of the program. Functions
@@ -198,7 +200,7 @@ type globals struct {
 	stateDir, socket, configFile string
 	noTUI, readOnly, ascii       bool
 	color, theme                 string
-	noInput                      bool
+	noInput, accessible          bool
 	confirm                      string
 	timeout                      time.Duration
 	logLevel, logFormat          string
@@ -219,6 +221,7 @@ func (g *globals) add(f *pflag.FlagSet) {
 	f.StringVar(&g.color, "color", "auto", "colours: auto, always or never")
 	f.StringVar(&g.theme, "theme", "term", "theme of the dashboard: "+strings.Join(Themes, ", "))
 	f.BoolVar(&g.noInput, "no-input", false, "ask nothing, also on a terminal")
+	f.BoolVar(&g.accessible, "accessible", false, "guided flows ask line by line, without drawing: for screen readers and plain terminals")
 	f.StringVar(&g.confirm, "confirm", "", "digest of the plan that is agreed to, in full or its first 6 characters and more")
 	f.DurationVar(&g.timeout, "timeout", 0, "give up waiting after this time, as in 30s; acts go on (default: none)")
 	f.StringVar(&g.logLevel, "log-level", "", "debug, info, warn or error")
@@ -230,7 +233,7 @@ func (g *globals) add(f *pflag.FlagSet) {
 
 // envFlags are global flags that a PROVOST_* variable can set too. Consent
 // (--confirm) is not among them: it belongs to one act.
-var envFlags = []string{"socket", "config", "no-tui", "read-only", "ascii", "color", "theme", "no-input", "timeout"}
+var envFlags = []string{"socket", "config", "no-tui", "read-only", "ascii", "color", "theme", "no-input", "accessible", "timeout"}
 
 func envName(flag string) string {
 	return "PROVOST_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
@@ -544,9 +547,10 @@ func (a *app) limited(ctx context.Context, remedy string) (context.Context, cont
 // goroutine ends with the input, with the command as soon as its read returns, or
 // with the process.
 type lineReader struct {
-	want    chan struct{}
+	want    chan bool // a line, true: without showing it
 	lines   chan lineOrErr
 	pending bool // a line was asked for and not received
+	fd      int  // of a terminal, -1 if it is none
 }
 
 type lineOrErr struct {
@@ -558,7 +562,10 @@ type lineOrErr struct {
 const maxAnswer = 4096
 
 func newLineReader(r io.Reader, over <-chan struct{}) *lineReader {
-	l := &lineReader{want: make(chan struct{}), lines: make(chan lineOrErr)}
+	l := &lineReader{want: make(chan bool), lines: make(chan lineOrErr), fd: -1}
+	if f, ok := r.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		l.fd = int(f.Fd())
+	}
 	send := func(x lineOrErr) bool {
 		select {
 		case l.lines <- x:
@@ -571,10 +578,21 @@ func newLineReader(r io.Reader, over <-chan struct{}) *lineReader {
 		defer close(l.lines)
 		b := bufio.NewReaderSize(r, maxAnswer)
 		for {
+			var hidden bool
 			select {
-			case <-l.want:
+			case hidden = <-l.want:
 			case <-over:
 				return
+			}
+			if hidden && b.Buffered() == 0 {
+				raw, err := term.ReadPassword(l.fd)
+				if err != nil {
+					return
+				}
+				if !send(lineOrErr{line: string(raw)}) {
+					return
+				}
+				continue
 			}
 			raw, err := b.ReadSlice('\n')
 			if errors.Is(err, bufio.ErrBufferFull) {
@@ -595,13 +613,41 @@ func newLineReader(r io.Reader, over <-chan struct{}) *lineReader {
 
 // ask puts a question and reads one line. The end of input and ctrl+c decline.
 func (a *app) ask(ctx context.Context, question string) (string, error) {
+	return a.askLine(ctx, question, false)
+}
+
+// askHidden is ask for a secret: what is typed is not shown. Where it cannot be hidden
+// nothing is asked.
+func (a *app) askHidden(ctx context.Context, question string) (engine.Secret, error) {
+	if a.lines == nil {
+		a.lines = newLineReader(a.Stdin, a.over)
+	}
+	if a.lines.fd < 0 {
+		return engine.Secret{}, errNotHidden
+	}
+	before, err := term.GetState(a.lines.fd)
+	if err != nil {
+		return engine.Secret{}, errNotHidden
+	}
+	line, err := a.askLine(ctx, question, true)
+	if err != nil {
+		term.Restore(a.lines.fd, before) // the reader may still wait with the echo off
+		return engine.Secret{}, err
+	}
+	fmt.Fprintln(a.Stderr)
+	return engine.NewSecret(line), nil
+}
+
+var errNotHidden = errors.New("what is typed cannot be hidden here")
+
+func (a *app) askLine(ctx context.Context, question string, hidden bool) (string, error) {
 	if a.lines == nil {
 		a.lines = newLineReader(a.Stdin, a.over)
 	}
 	fmt.Fprint(a.Stderr, question)
 	if !a.lines.pending {
 		select {
-		case a.lines.want <- struct{}{}:
+		case a.lines.want <- hidden:
 			a.lines.pending = true
 		case <-a.lines.lines: // closed: the input has ended
 		}

@@ -7,6 +7,7 @@ import (
 
 	"app.provost/cmd/internal/print"
 	"app.provost/engine"
+	"app.provost/engine/flow"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -82,6 +83,7 @@ The flags have Charon's names, and its variables are read too (CHARON_NODES=4).`
 		}
 		return a.oneShot(cmd, act, nil)
 	}
+	a.guided(c, flow.CreateCluster(), func(cmd *cobra.Command, act engine.Action) error { return a.oneShot(cmd, act, nil) })
 	return c
 }
 
