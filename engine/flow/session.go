@@ -18,15 +18,15 @@ type Session struct {
 	// From says where an answer came from that needs no asking: "--nodes". It is shown
 	// on the review and can be changed there.
 	From map[Key]string
-	// Resume is a draft that a person can go on with; its Saved is zero when there is none.
-	Resume AnswersFile
+	// Step is where a draft left off, by its ID; "": begin with the first.
+	Step string
 	// Lean: ask only what is needed and has no default; the rest stays as it is.
 	Lean bool
 	// Preview builds the action of completed answers and asks the engine what it would
 	// do. Its error is an *engine.Problem.
 	Preview func(ctx context.Context, a Answers) (engine.Action, engine.Plan, error)
-	// Draft keeps what was answered after each step, without secrets. Its error is worth
-	// a line and stops nothing. Nil: no drafts.
+	// Draft keeps what was answered after each step, without secrets, and with the ID of
+	// the step to go on with. Its error is worth a line and stops nothing. Nil: no drafts.
 	Draft func(a Answers, step string) error
 	// Save writes an answers file that was not there and gives its absolute path.
 	Save func(path string, a Answers) (string, error)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -265,7 +266,16 @@ func (g *guide) ask(o flowFlags, do func(*cobra.Command, engine.Action) error) e
 		}}
 	if o.answers == "" {
 		s.Draft = g.keepDraft
-		s.Resume = g.readDraft()
+		if d := g.readDraft(); !d.Saved.IsZero() {
+			yes, err := g.yesNo(ctx, fmt.Sprintf("there is a draft of %s UTC: go on with it? y or n: ", d.Saved.UTC().Format("2006-01-02 15:04")))
+			if err != nil {
+				return err
+			}
+			if yes {
+				maps.Copy(d.Answers, s.Answers) // flags win
+				s.Answers, s.Step = d.Answers, d.Step
+			}
+		}
 	}
 	lead := g.lead
 	if !accessible && g.Guide != nil {
@@ -294,6 +304,23 @@ func (g *guide) ask(o flowFlags, do func(*cobra.Command, engine.Action) error) e
 	g.dropDraft()
 	g.say("repeat without questions:\n  %s", print.Clean(s.Command(out.Action, engine.Plan{})))
 	return nil
+}
+
+func (g *guide) yesNo(ctx context.Context, question string) (bool, error) {
+	for {
+		got, err := g.app.ask(ctx, question)
+		if err != nil {
+			return false, err
+		}
+		switch strings.ToLower(got) {
+		case "y", "yes":
+			return true, nil
+		case "n", "no":
+			return false, nil
+		case "q":
+			return false, declined("stopped")
+		}
+	}
 }
 
 // plainLines tells whether a flow has to be asked for line by line.

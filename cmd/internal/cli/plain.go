@@ -48,23 +48,9 @@ func (p *plain) run() (flow.Outcome, error) {
 	p.line("Makes: %s.", p.s.Flow.Makes)
 	p.line("Takes: %s.", p.s.Flow.Takes)
 	p.line(`At every question "b" goes back, "?" explains and "q" stops. An empty line takes what stands in brackets.`)
-	at := ""
-	if d := p.s.Resume; !d.Saved.IsZero() {
-		yes, err := p.yesNo(fmt.Sprintf("There is a draft of %s UTC. Go on with it", d.Saved.UTC().Format("2006-01-02 15:04")))
-		if err != nil {
-			return flow.Outcome{}, err
-		}
-		if yes {
-			all := d.Answers.Clone()
-			for k, v := range p.s.Answers {
-				all[k] = v
-			}
-			p.s.Answers, at = all, d.Step
-		}
-	}
 	p.w = flow.NewWalk(p.s)
-	if at != "" {
-		p.w.Resume(at)
+	if p.s.Step != "" {
+		p.w.Resume(p.s.Step)
 	}
 	for {
 		if err := p.questions(); err != nil {
@@ -418,23 +404,6 @@ func (p *plain) read(question string, q flow.Field) (string, error) {
 			return got[1:], nil
 		}
 		return got, nil
-	}
-}
-
-func (p *plain) yesNo(question string) (bool, error) {
-	for {
-		got, err := p.app.ask(p.ctx, print.Clean(question)+"? y or n: ")
-		if err != nil {
-			return false, err
-		}
-		switch strings.ToLower(got) {
-		case "y", "yes":
-			return true, nil
-		case "n", "no":
-			return false, nil
-		case "q":
-			return false, declined("stopped")
-		}
 	}
 }
 
