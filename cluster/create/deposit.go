@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"strconv"
 
@@ -45,16 +43,19 @@ func newDepositEntry(d cluster.Deposit, network cluster.Network) depositEntry {
 }
 
 // parseDeposits reads a deposit file. Unknown keys are refused: a launchpad would not know them
-// either.
+// either. An error about one deposit is a *cluster.FieldError with its place.
 func parseDeposits(raw []byte) ([]depositEntry, error) {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.DisallowUnknownFields()
-	var out []depositEntry
-	if err := dec.Decode(&out); err != nil {
+	var list []json.RawMessage
+	if err := json.Unmarshal(raw, &list); err != nil {
 		return nil, fmt.Errorf("not a deposit file: %w", err)
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("not a deposit file: something follows the list")
+	out := make([]depositEntry, len(list))
+	for i, one := range list {
+		dec := json.NewDecoder(bytes.NewReader(one))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&out[i]); err != nil {
+			return nil, &cluster.FieldError{Path: index("", i), Err: fmt.Errorf("not a deposit: %w", err)}
+		}
 	}
 	return out, nil
 }

@@ -44,6 +44,13 @@ type Finding struct {
 	Remedy  string `json:"remedy"`
 }
 
+// NotProtected are values that may be changed without any check failing.
+type NotProtected struct {
+	File   string   `json:"file"`   // a pattern, relative to a node's directory or to what was verified
+	Fields []string `json:"fields"` // places in the file
+	Why    string   `json:"why"`
+}
+
 // Scope says what was verified.
 type Scope string
 
@@ -52,6 +59,8 @@ const (
 	ScopeCluster Scope = "cluster" // a directory with nodeN directories
 	ScopeNode    Scope = "node"    // one node's directory
 	ScopeLock    Scope = "lock"    // a lock file alone
+	// ScopeDefinition is a definition file alone, as it is before there are keys.
+	ScopeDefinition Scope = "definition"
 )
 
 // Report is what Verify found. Values that could not be read are null or empty.
@@ -73,6 +82,8 @@ type Report struct {
 	Skipped    int                 `json:"skipped"`
 	Checks     []Check             `json:"checks"`
 	Findings   []Finding           `json:"findings"`
+	// NotProtected says which values of the files no check holds.
+	NotProtected []NotProtected `json:"not_protected"`
 }
 
 // OK reports whether checks were made and none failed.
@@ -107,9 +118,14 @@ func (r *Report) add(checks ...Check) {
 type sheet struct {
 	prefix   string // of ids, as in "node0."
 	file     string
+	def      string // path of the definition in the file, with a dot at its end; "" when it is the file
 	checks   []Check
 	findings []Finding
+	free     []NotProtected
 }
+
+// defInLock is the path of the definition in a lock.
+const defInLock = "cluster_definition."
 
 // check notes an outcome: passed when err is nil.
 func (s *sheet) check(id, field, what string, err error, remedy string) bool {
@@ -123,6 +139,11 @@ func (s *sheet) check(id, field, what string, err error, remedy string) bool {
 
 func (s *sheet) skip(id, field, what, why string) {
 	s.checks = append(s.checks, Check{ID: s.prefix + id, Status: Skipped, File: s.file, Field: field, What: what, Problem: why})
+}
+
+// unprotected notes values that no hash, signature or rule holds.
+func (s *sheet) unprotected(file string, fields ...string) {
+	s.free = append(s.free, NotProtected{File: file, Fields: fields, Why: "no hash, signature or rule covers them, so a change isn't noticed; nothing that a node does depends on them"})
 }
 
 func (s *sheet) finding(id, problem, remedy string) {

@@ -7,9 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -25,7 +25,6 @@ import (
 	"app.provost/cluster/internal/keystore"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 )
 
 // Limits on foreign files.
@@ -54,16 +53,8 @@ func Verify(ctx context.Context, path string, opts Options) (Report, error) {
 	if err != nil {
 		return Report{}, explain(action, path, err)
 	}
-	v := &verifier{root: abs, workers: opts.Workers, meter: &meter{tell: opts.Progress}, open: opts.open, noShares: opts.sharesElsewhere}
-	if v.open == nil {
-		v.open = func(ctx context.Context, _ string, ks *keystore.Keystore, password keystore.Password) (bls.SecretKey, error) {
-			return ks.Decrypt(ctx, password)
-		}
-	}
-	if v.workers <= 0 {
-		v.workers = runtime.GOMAXPROCS(0)
-	}
-	v.report = Report{Schema: ReportSchema, Path: abs, Checks: []Check{}, Findings: []Finding{}}
+	v := newVerifier(abs, opts)
+	defer v.close()
 	if err := v.find(); err != nil {
 		return Report{}, explain(action, abs, err)
 	}
@@ -75,22 +66,40 @@ func Verify(ctx context.Context, path string, opts Options) (Report, error) {
 		}
 		return Report{}, e
 	}
-	if v.report.Scope == ScopeNode && len(v.nodes) == 1 && v.nodes[0].index >= 0 {
-		share := cluster.PeerIndex(v.nodes[0].index).Share()
-		v.report.ShareIndex = &share
-	}
 	return v.report, nil
+}
+
+func newVerifier(root string, opts Options) *verifier {
+	v := &verifier{root: root, workers: opts.Workers, meter: &meter{tell: opts.Progress}, open: opts.open, noShares: opts.sharesElsewhere}
+	if v.open == nil {
+		v.open = func(ctx context.Context, _ string, ks *keystore.Keystore, password keystore.Password) (bls.SecretKey, error) {
+			return ks.Decrypt(ctx, password)
+		}
+	}
+	if v.workers <= 0 {
+		v.workers = runtime.GOMAXPROCS(0)
+	}
+	v.report = Report{Schema: ReportSchema, Path: root, Checks: []Check{}, Findings: []Finding{}, NotProtected: []NotProtected{}}
+	return v
+}
+
+func (v *verifier) close() {
+	if m, ok := v.src.(memSource); ok {
+		m.wipe()
+	}
 }
 
 // verifier is one call of Verify.
 type verifier struct {
 	root     string
+	src      source
+	single   string // name of the one file that is looked at, "" for directories
 	workers  int
 	meter    *meter
 	open     func(ctx context.Context, file string, ks *keystore.Keystore, password keystore.Password) (bls.SecretKey, error)
 	noShares bool
 	report   Report
-	nodes    []*nodeDir // none when only a lock file is looked at
+	nodes    []*nodeDir // none when only a lock or definition file is looked at
 }
 
 // nodeDir is one node's directory and what was read of it.
@@ -103,7 +112,7 @@ type nodeDir struct {
 	sheet   *sheet
 }
 
-func (n *nodeDir) file(name string) string { return filepath.ToSlash(filepath.Join(n.name, name)) }
+func (n *nodeDir) file(name string) string { return path.Join(n.name, name) }
 
 var nodeDirPattern = regexp.MustCompile(`^node(0|[1-9][0-9]{0,3})$`)
 
@@ -122,84 +131,78 @@ func (v *verifier) find() error {
 	if err != nil {
 		return err
 	}
-	if info.Mode().IsRegular() {
+	switch {
+	case info.Mode().IsRegular() && isArchiveName(v.root):
+		m, info, err := unpack(v.root)
+		if err != nil {
+			return &Error{Kind: KindUsage, Action: "verify", Path: v.root, Err: err, Remedy: "name a cluster.tar.gz as create cluster --zipped makes it"}
+		}
+		v.src = m
+		if info.Mode().Perm()&0o077 != 0 {
+			v.report.Findings = append(v.report.Findings, Finding{ID: "archive.modes", Problem: fmt.Sprintf("the archive has mode %s, and the keys of all nodes are in it", octal(info.Mode())),
+				Remedy: "chmod 0600 " + shellQuote(v.root)})
+		}
+		return v.classify()
+	case info.Mode().IsRegular():
+		v.src, v.single = diskSource{filepath.Dir(v.root)}, filepath.Base(v.root)
 		v.report.Scope = ScopeLock
-		return nil
+		raw, _, err := v.src.read(v.single, MaxLockBytes)
+		if err == nil && looksLikeDefinition(raw) {
+			v.report.Scope = ScopeDefinition
+		}
+		return nil // what can't be read is a failed check
+	case info.IsDir():
+		v.src = diskSource{v.root}
+		return v.classify()
+	default:
+		return &Error{Kind: KindUsage, Action: "verify", Path: v.root, Err: errors.New("it is neither a file nor a directory"), Remedy: "name a cluster directory, a node directory, a lock or a definition"}
 	}
-	if !info.IsDir() {
-		return &Error{Kind: KindUsage, Action: "verify", Path: v.root, Err: errors.New("it is neither a file nor a directory"), Remedy: "name a cluster directory, a node directory or a lock file"}
+}
+
+// looksLikeDefinition tells a definition from a lock: a lock has one inside.
+func looksLikeDefinition(raw []byte) bool {
+	var keys map[string]json.RawMessage
+	if json.Unmarshal(raw, &keys) != nil {
+		return false
 	}
-	entries, err := readDir(v.root)
+	_, lock := keys["cluster_definition"]
+	_, operators := keys["operators"]
+	_, hash := keys["config_hash"]
+	return !lock && (operators || hash)
+}
+
+// classify says what a directory is.
+func (v *verifier) classify() error {
+	entries, err := v.src.list(".")
 	if err != nil {
 		return err
 	}
-	isNode := false
+	isNode, hasDefinition := false, false
 	for _, e := range entries {
-		if e.Name() == LockFileName || e.Name() == keysDirName {
+		switch e.name {
+		case LockFileName, keysDirName:
 			isNode = true
+		case DefinitionFileName:
+			hasDefinition = true
 		}
-		if i, ok := parseNodeDirName(e.Name()); ok {
-			if st, err := os.Stat(filepath.Join(v.root, e.Name())); err == nil && st.IsDir() {
-				v.nodes = append(v.nodes, &nodeDir{index: i, name: e.Name(), label: e.Name(), sheet: &sheet{prefix: e.Name() + "."}})
-			}
+		if i, ok := parseNodeDirName(e.name); ok && e.dir {
+			v.nodes = append(v.nodes, &nodeDir{index: i, name: e.name, label: e.name, sheet: &sheet{prefix: e.name + ".", def: defInLock}})
 		}
 	}
 	switch {
 	case isNode:
 		v.report.Scope = ScopeNode
-		v.nodes = []*nodeDir{{index: -1, label: "node", sheet: &sheet{prefix: "node."}}}
+		v.nodes = []*nodeDir{{index: -1, label: "node", sheet: &sheet{prefix: "node.", def: defInLock}}}
 	case len(v.nodes) > 0:
 		v.report.Scope = ScopeCluster
 		slices.SortFunc(v.nodes, func(a, b *nodeDir) int { return a.index - b.index })
+	case hasDefinition:
+		v.report.Scope, v.single = ScopeDefinition, DefinitionFileName
 	default:
-		return &Error{Kind: KindUsage, Action: "verify", Path: v.root, Err: errors.New("there is no cluster: neither nodeN directories nor " + LockFileName),
-			Remedy: "name the directory that create cluster made, one of its node directories, or a lock file"}
+		return &Error{Kind: KindUsage, Action: "verify", Path: v.root, Err: errors.New("there is no cluster: neither nodeN directories nor " + LockFileName + " nor " + DefinitionFileName),
+			Remedy: "name the directory that create cluster made, one of its node directories, a lock or a definition file"}
 	}
 	return nil
-}
-
-func readDir(dir string) ([]fs.DirEntry, error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	entries, err := d.ReadDir(maxDirEntries)
-	_ = d.Close() // only read
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
-	return entries, err
-}
-
-// readFile reads a regular file of at most limit bytes. Links are followed: secrets are often
-// mounted as such. Errors don't repeat the path, which the check has.
-func readFile(path string, limit int64) ([]byte, fs.FileInfo, error) {
-	// Without O_NONBLOCK a named pipe would hold us up for ever.
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
-			err = fmt.Errorf("%s: %w", pe.Op, pe.Err)
-		}
-		return nil, nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, fmt.Errorf("read: %w", err)
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, errors.New("it is not a regular file")
-	}
-	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, nil, fmt.Errorf("read: %w", err)
-	}
-	if int64(len(raw)) > limit {
-		return nil, nil, fmt.Errorf("it has more than %d bytes", limit)
-	}
-	return raw, info, nil
 }
 
 func fileRemedy(err error) string {
@@ -213,8 +216,8 @@ func fileRemedy(err error) string {
 	}
 }
 
-func readLock(path string) (*cluster.Lock, []byte, error) {
-	raw, _, err := readFile(path, MaxLockBytes)
+func readLock(src source, name string) (*cluster.Lock, []byte, error) {
+	raw, _, err := src.read(name, MaxLockBytes)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -235,12 +238,16 @@ func fieldOf(err error) string {
 }
 
 func (v *verifier) verify(ctx context.Context) error {
-	lockSheet := &sheet{}
+	if v.report.Scope == ScopeDefinition {
+		v.verifyDefinition()
+		return ctx.Err()
+	}
+	lockSheet := &sheet{def: defInLock}
 	var lock *cluster.Lock
 	if v.report.Scope == ScopeLock {
-		lockSheet.file = filepath.Base(v.root)
+		lockSheet.file = v.single
 		var err error
-		lock, _, err = readLock(v.root)
+		lock, _, err = readLock(v.src, v.single)
 		lockSheet.check("lock.readable", fieldOf(err), "the lock file is there and can be read", err, fileRemedy(err))
 	} else {
 		lock = v.readLocks(lockSheet)
@@ -277,8 +284,13 @@ func (v *verifier) verify(ctx context.Context) error {
 	if err := v.checkDepositFiles(ctx, clusterSheet, lock); err != nil {
 		return err
 	}
+	v.checkDefinitionFiles(clusterSheet, lock)
 	v.take(clusterSheet)
 	v.takeNodes()
+	if v.report.Scope == ScopeNode && v.nodes[0].index >= 0 {
+		share := cluster.PeerIndex(v.nodes[0].index).Share()
+		v.report.ShareIndex = &share
+	}
 	return nil
 }
 
@@ -287,7 +299,8 @@ func (v *verifier) take(sheets ...*sheet) {
 	for _, s := range sheets {
 		v.report.add(s.checks...)
 		v.report.Findings = append(v.report.Findings, s.findings...)
-		s.checks, s.findings = nil, nil
+		v.report.NotProtected = append(v.report.NotProtected, s.free...)
+		s.checks, s.findings, s.free = nil, nil, nil
 	}
 }
 
@@ -298,11 +311,15 @@ func (v *verifier) takeNodes() {
 }
 
 func (v *verifier) describe(lock *cluster.Lock) {
-	d := &lock.Definition
-	n, t, count := len(d.Operators), int(d.Threshold), len(lock.Validators)
-	v.report.Name, v.report.Version = d.Name, string(d.Version)
-	v.report.Nodes, v.report.Threshold, v.report.Validators = &n, &t, &count
+	count := len(lock.Validators)
+	v.describeDefinition(&lock.Definition, count)
 	v.report.LockHash = &lock.LockHash
+}
+
+func (v *verifier) describeDefinition(d *cluster.Definition, validators int) {
+	n, t := len(d.Operators), int(d.Threshold)
+	v.report.Name, v.report.Version = d.Name, string(d.Version)
+	v.report.Nodes, v.report.Threshold, v.report.Validators = &n, &t, &validators
 	if network, ok := cluster.NetworkByFork(d.ForkVersion); ok {
 		v.report.Network = &network.Name
 	}
@@ -316,7 +333,7 @@ func (v *verifier) readLocks(lockSheet *sheet) *cluster.Lock {
 	votes := map[[32]byte]int{}
 	errs := make([]error, len(v.nodes))
 	for i, n := range v.nodes {
-		raw, _, err := readFile(filepath.Join(v.root, n.name, LockFileName), MaxLockBytes)
+		raw, _, err := v.src.read(n.file(LockFileName), MaxLockBytes)
 		if err != nil {
 			errs[i] = err
 			continue
@@ -373,25 +390,32 @@ func (v *verifier) readLocks(lockSheet *sheet) *cluster.Lock {
 
 // firstDifference finds where two locks differ.
 func firstDifference(want, got *cluster.Lock) (field string, err error) {
-	var a, b any
-	for _, x := range []struct {
-		lock *cluster.Lock
-		into *any
-	}{{want, &a}, {got, &b}} {
-		raw, err := x.lock.Encode()
-		if err != nil {
-			return "", err
-		}
-		dec := json.NewDecoder(bytes.NewReader(raw))
-		dec.UseNumber()
-		if err := dec.Decode(x.into); err != nil {
-			return "", err
-		}
+	a, err := want.Encode()
+	if err != nil {
+		return "", err
 	}
-	if field, ok := differ("", a, b); ok {
-		return strings.TrimPrefix(field, "."), errors.New("it differs here from the other nodes' lock")
+	b, err := got.Encode()
+	if err != nil {
+		return "", err
+	}
+	if field, ok := differentJSON(a, b); ok {
+		return field, errors.New("it differs here from the other nodes' lock")
 	}
 	return "", errors.New("it is written differently from the other nodes' lock, though it says the same")
+}
+
+// differentJSON finds the first value that differs between two documents.
+func differentJSON(a, b []byte) (field string, differs bool) {
+	var docs [2]any
+	for i, raw := range [][]byte{a, b} {
+		dec := json.NewDecoder(bytes.NewReader(raw))
+		dec.UseNumber()
+		if err := dec.Decode(&docs[i]); err != nil {
+			return "", true
+		}
+	}
+	field, differs = differ("", docs[0], docs[1])
+	return strings.TrimPrefix(field, "."), differs
 }
 
 func differ(path string, a, b any) (string, bool) {
@@ -481,7 +505,7 @@ func (v *verifier) checkStrayLocks(ctx context.Context, best *cluster.Lock) erro
 		if n.lock == nil || n.lock == best {
 			continue
 		}
-		own := &sheet{prefix: n.label + ".", file: n.file(LockFileName)}
+		own := &sheet{prefix: n.label + ".", file: n.file(LockFileName), def: defInLock}
 		if _, err := checkLock(ctx, own, n.lock, v.workers); err != nil {
 			return err
 		}
@@ -500,7 +524,7 @@ func (v *verifier) checkNodeKey(n *nodeDir, lock *cluster.Lock, facts lockFacts)
 	s := n.sheet
 	s.file = n.file(enr.KeyFileName)
 	const id, what = "enr_key", "the node's private key is that of its record in the lock"
-	raw, info, err := readFile(filepath.Join(v.root, s.file), maxKeyFileBytes)
+	raw, info, err := v.src.read(s.file, maxKeyFileBytes)
 	defer clear(raw)
 	var key enr.Key
 	if err == nil {
@@ -534,16 +558,16 @@ func (v *verifier) guessNode(n *nodeDir, lock *cluster.Lock) {
 	if n.index >= 0 {
 		return
 	}
-	entries, err := readDir(filepath.Join(v.root, n.name, keysDirName))
+	entries, err := v.src.list(n.file(keysDirName))
 	if err != nil {
 		return
 	}
 	for _, e := range entries {
-		i, ok := keystore.ParseFileName(e.Name())
+		i, ok := keystore.ParseFileName(e.name)
 		if !ok || i >= len(lock.Validators) {
 			continue
 		}
-		raw, _, err := readFile(filepath.Join(v.root, n.name, keysDirName, e.Name()), keystore.MaxFileBytes)
+		raw, _, err := v.src.read(n.file(keysDirName+"/"+e.name), keystore.MaxFileBytes)
 		if err != nil {
 			continue
 		}
@@ -659,14 +683,19 @@ func (v *verifier) checkShares(ctx context.Context, clusterSheet *sheet, lock *c
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	opened := false
 	for i, n := range v.nodes {
 		var files []string
 		for j := range sheets[i] {
+			opened = opened || present[i][j] != ""
 			n.sheet.checks = append(n.sheet.checks, sheets[i][j].checks...)
 			n.sheet.findings = append(n.sheet.findings, sheets[i][j].findings...)
 			files = append(files, n.file(keysDirName+"/"+present[i][j]), n.file(keysDirName+"/"+keystore.PasswordFileName(present[i][j])))
 		}
 		v.checkModes(n.sheet, "modes.keystores", files, infos[i], "0400")
+	}
+	if opened {
+		clusterSheet.unprotected(keysDirName+"/keystore-*.json", "uuid", "path", "description")
 	}
 	for j := range recovery {
 		clusterSheet.checks = append(clusterSheet.checks, recovery[j].checks...)
@@ -680,22 +709,19 @@ func (v *verifier) listKeystores(n *nodeDir, count int) map[int]string {
 	s.file = n.file(keysDirName)
 	const id, what = "keystores", "there is one keystore with a password for each validator"
 	found := map[int]string{}
-	entries, err := readDir(filepath.Join(v.root, n.name, keysDirName))
+	entries, err := v.src.list(n.file(keysDirName))
 	if err != nil {
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
-			err = fmt.Errorf("%s: %w", pe.Op, pe.Err)
-		}
+		err = withoutPath(err)
 		s.check(id, "", what, err, fileRemedy(err))
 		return found
 	}
 	var stray []string
 	names := map[string]bool{}
 	for _, e := range entries {
-		names[e.Name()] = true
+		names[e.name] = true
 	}
 	for _, e := range entries {
-		name := e.Name()
+		name := e.name
 		i, ok := keystore.ParseFileName(name)
 		switch {
 		case ok && found[i] != "":
@@ -748,16 +774,11 @@ func (v *verifier) checkKeystore(ctx context.Context, s *sheet, n *nodeDir, lock
 		if ctx.Err() != nil {
 			return bls.SecretKey{}, ctx.Err()
 		}
-		field := ""
-		var fe *keystore.FieldError
-		if errors.As(err, &fe) {
-			field = fe.Field
-		}
-		s.check(id, field, what, err, remedy)
+		s.check(id, keystoreField(err), what, err, remedy)
 		s.skip(index("share", j), shareField, whatShare, "the keystore could not be opened")
 		return bls.SecretKey{}, nil
 	}
-	raw, info, err := readFile(filepath.Join(v.root, s.file), keystore.MaxFileBytes)
+	raw, info, err := v.src.read(s.file, keystore.MaxFileBytes)
 	if err != nil {
 		return fail(err, fileRemedy(err))
 	}
@@ -767,7 +788,7 @@ func (v *verifier) checkKeystore(ctx context.Context, s *sheet, n *nodeDir, lock
 		return fail(err, remedyChanged)
 	}
 	passwordFile := keystore.PasswordFileName(name)
-	rawPassword, info, err := readFile(filepath.Join(v.root, n.file(keysDirName+"/"+passwordFile)), keystore.MaxPasswordBytes)
+	rawPassword, info, err := v.src.read(n.file(keysDirName+"/"+passwordFile), keystore.MaxPasswordBytes)
 	if err != nil {
 		return fail(fmt.Errorf("password file %s: %w", passwordFile, err), fileRemedy(err))
 	}
@@ -778,6 +799,13 @@ func (v *verifier) checkKeystore(ctx context.Context, s *sheet, n *nodeDir, lock
 		return fail(fmt.Errorf("password file %s: %w", passwordFile, err), "put the right password into "+passwordFile)
 	}
 	key, err := v.open(ctx, s.file, ks, password)
+	var fe *keystore.FieldError
+	if err != nil && !errors.Is(err, keystore.ErrPassword) && ctx.Err() == nil &&
+		(!errors.As(err, &fe) || n.index >= 0 && n.index < len(lock.Validators[j].PublicShares) && ks.PubKey == lock.Validators[j].PublicShares[n.index]) {
+		// The checksum covers the password, the costs and the sealed key, and the lock has the public
+		// key: what is left is the start of the key stream.
+		return fail(&fieldError{"crypto.cipher.params.iv", errors.New("the key that comes out isn't the one that the file and the lock name: crypto.cipher.params.iv was changed")}, remedyChanged)
+	}
 	if err != nil {
 		return fail(err, "put back "+name+" and "+passwordFile+" as they were made, from a backup")
 	}
@@ -798,6 +826,31 @@ func (v *verifier) checkKeystore(ctx context.Context, s *sheet, n *nodeDir, lock
 		return bls.SecretKey{}, nil
 	}
 	return key, nil
+}
+
+// fieldError is an error about a field of a keystore that only the lock could tell.
+type fieldError struct {
+	field string
+	err   error
+}
+
+func (e *fieldError) Error() string { return e.err.Error() }
+
+// keystoreField is the field of a keystore that an error is about. A password that doesn't fit and
+// a changed crypto part can't be told apart.
+func keystoreField(err error) string {
+	var fe *keystore.FieldError
+	var own *fieldError
+	switch {
+	case errors.As(err, &own):
+		return own.field
+	case errors.As(err, &fe):
+		return fe.Field
+	case errors.Is(err, keystore.ErrPassword):
+		return "crypto"
+	default:
+		return ""
+	}
 }
 
 func whoseKey(lock *cluster.Lock, key cluster.PubKey) string {

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"regexp"
 	"slices"
 
@@ -41,15 +40,20 @@ func (v *verifier) checkDepositFiles(ctx context.Context, s *sheet, lock *cluste
 		s.skip("deposits", "", "the deposit files fit the lock", "the lock carries no deposits")
 		return nil
 	}
+	read := false
 	for _, amount := range amounts {
 		best := v.readDeposits(s, amount)
 		if best == nil {
 			continue
 		}
+		read = true
 		s.file = best.node.file(depositFileName(amount))
 		if err := v.checkDepositFile(ctx, s, best.raw, lock, amount); err != nil {
 			return err
 		}
+	}
+	if read {
+		s.unprotected("deposit-data*.json", "deposit_cli_version")
 	}
 	return nil
 }
@@ -60,13 +64,13 @@ func (v *verifier) checkStrayDeposits(amounts []cluster.Gwei) {
 		expected[depositFileName(a)] = true
 	}
 	for _, n := range v.nodes {
-		entries, err := readDir(filepath.Join(v.root, n.name))
+		entries, err := v.src.list(n.file("."))
 		if err != nil {
 			continue // the checks of single files say so
 		}
 		for _, e := range entries {
-			if depositFilePattern.MatchString(e.Name()) && !expected[e.Name()] {
-				n.sheet.file = n.file(e.Name())
+			if depositFilePattern.MatchString(e.name) && !expected[e.name] {
+				n.sheet.file = n.file(e.name)
 				n.sheet.check("deposit.stray", "", "there are no deposit files but those of the lock", errors.New("the lock has no deposits of this amount"), "don't deposit with it; move it elsewhere")
 			}
 		}
@@ -79,10 +83,10 @@ func (v *verifier) readDeposits(s *sheet, amount cluster.Gwei) *depositFile {
 	name := depositFileName(amount)
 	files := make([]*depositFile, len(v.nodes))
 	errs := make([]error, len(v.nodes))
-	votes := map[[32]byte]int{}
+	votes, kept := map[[32]byte]int{}, map[[32]byte][]byte{}
 	var best *depositFile
 	for i, n := range v.nodes {
-		raw, _, err := readFile(filepath.Join(v.root, n.name, name), maxDepositBytes)
+		raw, _, err := v.src.read(n.file(name), maxDepositBytes)
 		if err != nil {
 			errs[i] = err
 			continue
@@ -94,6 +98,7 @@ func (v *verifier) readDeposits(s *sheet, amount cluster.Gwei) *depositFile {
 		files[i] = &depositFile{node: n, sum: sum}
 		if votes[sum]++; votes[sum] == 1 {
 			files[i].raw = raw // of equal files one is kept
+			kept[sum] = raw
 		}
 	}
 	for _, f := range files {
@@ -103,11 +108,12 @@ func (v *verifier) readDeposits(s *sheet, amount cluster.Gwei) *depositFile {
 	}
 	for i, n := range v.nodes {
 		n.sheet.file = n.file(name)
-		err, remedy := errs[i], fileRemedy(errs[i])
+		field, err, remedy := "", errs[i], fileRemedy(errs[i])
 		if err == nil && files[i].sum != best.sum {
+			field, _ = differentJSON(best.raw, kept[files[i].sum])
 			err, remedy = fmt.Errorf("it differs from %s", best.node.file(name)), "don't deposit with either before you know which one is right"
 		}
-		n.sheet.check(fmt.Sprintf("deposit[%s]", depositLabel(amount)), "", "the deposit file is there and the same as the other nodes'", err, remedy)
+		n.sheet.check(fmt.Sprintf("deposit[%s]", depositLabel(amount)), field, "the deposit file is there and the same as the other nodes'", err, remedy)
 	}
 	return best
 }
@@ -119,7 +125,7 @@ func (v *verifier) checkDepositFile(ctx context.Context, s *sheet, raw []byte, l
 	if err == nil && len(entries) != len(lock.Validators) {
 		err = fmt.Errorf("found %d deposits for %d validators", len(entries), len(lock.Validators))
 	}
-	if !s.check(id, "", "the deposit file can be read and has one deposit per validator", err, remedyChanged) {
+	if !s.check(id, fieldOf(err), "the deposit file can be read and has one deposit per validator", err, remedyChanged) {
 		return nil
 	}
 	byKey := make(map[string]int, len(lock.Validators))

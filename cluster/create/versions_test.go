@@ -28,7 +28,7 @@ type secrets struct {
 // readSecrets opens every keystore of a cluster directory.
 func readSecrets(t testing.TB, dir string) secrets {
 	t.Helper()
-	lock, _, err := readLock(filepath.Join(dir, "node0", LockFileName))
+	lock, _, err := readLock(diskSource{dir}, "node0/"+LockFileName)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +155,7 @@ const ownSample = "testdata/v1.10.0"
 // lockOf is the lock of the sample cluster as a version of the format has it, sealed anew.
 func lockOf(t testing.TB, version cluster.FormatVersion, wallets bool) *cluster.Lock {
 	t.Helper()
-	lock, _, err := readLock(filepath.Join(ownSample, "node0", LockFileName))
+	lock, _, err := readLock(diskSource{ownSample}, "node0/"+LockFileName)
 	if err != nil {
 		t.Fatal(err)
 	}
