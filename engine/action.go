@@ -115,6 +115,24 @@ type CreateCluster struct {
 	ConsensusProtocol     string   `json:"consensus_protocol,omitempty"`
 	AllowLowThreshold     bool     `json:"allow_low_threshold,omitempty"`
 	InsecureKeys          bool     `json:"insecure_keys,omitempty"`
+	LockVersion           string   `json:"lock_version,omitempty"` // v1.10.0 or v1.11.0
+	// A test network without a name here: all four or none, and then Network is empty.
+	TestnetName             string `json:"testnet_name,omitempty"`
+	TestnetForkVersion      string `json:"testnet_fork_version,omitempty"`
+	TestnetChainID          uint64 `json:"testnet_chain_id,omitempty"`
+	TestnetGenesisTimestamp int64  `json:"testnet_genesis_timestamp,omitempty"` // unix seconds
+	// With a definition file or existing keys what they say is left empty here. Paths are absolute.
+	DefinitionFile     string `json:"definition_file,omitempty"` // path or URL
+	DefinitionOut      string `json:"definition_out,omitempty"`
+	SplitExistingKeys  bool   `json:"split_existing_keys,omitempty"`
+	SplitKeysDir       string `json:"split_keys_dir,omitempty"`
+	SplitPasswordsFile string `json:"split_passwords_file,omitempty"`
+	SlashingHistory    string `json:"slashing_history,omitempty"`
+	NoSlashingHistory  string `json:"no_slashing_history,omitempty"` // the phrase that confirms it
+	// One keymanager for each node; the file has their tokens.
+	KeymanagerAddresses  []string `json:"keymanager_addresses,omitempty"`
+	KeymanagerTokensFile string   `json:"keymanager_auth_tokens_file,omitempty"`
+	Zipped               bool     `json:"zipped,omitempty"`
 }
 
 // VerifyCluster checks every hash, signature, key, share and deposit below a directory. Read-only.
@@ -324,8 +342,20 @@ func (a CreateCluster) CommandLine() []string {
 	if a.TargetGasLimit != 0 {
 		w = w.flag("target-gas-limit", strconv.FormatUint(a.TargetGasLimit, 10))
 	}
-	return w.flag("consensus-protocol", a.ConsensusProtocol).
-		bool("allow-low-threshold", a.AllowLowThreshold).bool("insecure-keys", a.InsecureKeys)
+	w = w.flag("consensus-protocol", a.ConsensusProtocol).
+		bool("allow-low-threshold", a.AllowLowThreshold).bool("insecure-keys", a.InsecureKeys).flag("lock-version", a.LockVersion).
+		flag("testnet-name", a.TestnetName).flag("testnet-fork-version", a.TestnetForkVersion)
+	if a.TestnetChainID != 0 {
+		w = w.flag("testnet-chain-id", strconv.FormatUint(a.TestnetChainID, 10))
+	}
+	if a.TestnetGenesisTimestamp != 0 {
+		w = w.flag("testnet-genesis-timestamp", strconv.FormatInt(a.TestnetGenesisTimestamp, 10))
+	}
+	return w.flag("definition-file", a.DefinitionFile).flag("definition-out", a.DefinitionOut).
+		bool("split-existing-keys", a.SplitExistingKeys).flag("split-keys-dir", a.SplitKeysDir).flag("split-passwords-file", a.SplitPasswordsFile).
+		flag("slashing-history", a.SlashingHistory).flag("no-slashing-history", a.NoSlashingHistory).
+		flag("keymanager-addresses", strings.Join(a.KeymanagerAddresses, ",")).flag("keymanager-auth-tokens-file", a.KeymanagerTokensFile).
+		bool("zipped", a.Zipped)
 }
 
 func (VerifyCluster) Kind() ActionKind        { return KindVerifyCluster }

@@ -33,8 +33,13 @@ func clusterVerbs() map[engine.ActionKind]act.Verb {
 			},
 			Run: func(ctx context.Context, a *act.Act) error {
 				a.SetStep("keys")
+				at, pace := "keys", newPace()
 				r, err := runCreateCluster(ctx, a.Action.(engine.CreateCluster), func(done, total int, what string) {
-					a.Text(fmt.Sprintf("%d of %d: %s", done, total, what))
+					if step := stepOf(what); step != "" && step != at {
+						a.SetStep(step)
+						at = step
+					}
+					a.Text(pace.text(done, total, what))
 				})
 				if err != nil {
 					return err

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"strings"
 	"syscall"
 
+	"app.provost/cluster"
 	"app.provost/cluster/create"
+	"app.provost/cluster/guard"
 	"app.provost/engine"
 )
 
@@ -20,12 +23,46 @@ func createParams(a engine.CreateCluster) create.Params {
 		Name: a.Name, Dir: a.Dir, Nodes: a.Nodes, Threshold: a.Threshold, NumValidators: a.NumValidators,
 		WithdrawalAddresses: a.WithdrawalAddresses, FeeRecipientAddresses: a.FeeRecipientAddresses, Network: a.Network,
 		AllowLowThreshold: a.AllowLowThreshold, DepositAmounts: a.DepositAmounts, Compounding: a.Compounding,
-		TargetGasLimit: a.TargetGasLimit, ConsensusProtocol: a.ConsensusProtocol, InsecureKeys: a.InsecureKeys,
-	}
-	if p.TargetGasLimit == 0 {
-		p.TargetGasLimit = create.Defaults().TargetGasLimit
+		TargetGasLimit: a.TargetGasLimit, ConsensusProtocol: a.ConsensusProtocol, InsecureKeys: a.InsecureKeys, LockVersion: a.LockVersion,
+		TestnetName: a.TestnetName, TestnetForkVersion: a.TestnetForkVersion, TestnetChainID: a.TestnetChainID, TestnetGenesisTimestamp: a.TestnetGenesisTimestamp,
+		DefinitionFile: a.DefinitionFile, DefinitionOut: a.DefinitionOut,
+		SplitExistingKeys: a.SplitExistingKeys, SplitKeysDir: a.SplitKeysDir, SplitPasswordsFile: a.SplitPasswordsFile,
+		SlashingHistory: a.SlashingHistory, NoSlashingHistory: a.NoSlashingHistory,
+		KeymanagerAddresses: a.KeymanagerAddresses, KeymanagerTokensFile: a.KeymanagerTokensFile, Zipped: a.Zipped,
+		Guard: create.GuardDoor{Read: readHistory, Seed: seedGuard},
 	}
 	return p
+}
+
+// readHistory reads an EIP-3076 file for a creation.
+func readHistory(file []byte, root cluster.Root) (map[cluster.PubKey]create.Signed, cluster.Root, error) {
+	marks, root, err := guard.ReadInterchange(bytes.NewReader(file), root)
+	if err != nil {
+		return nil, root, err
+	}
+	out := make(map[cluster.PubKey]create.Signed, len(marks))
+	for k, m := range marks {
+		out[k] = create.Signed{HasBlock: m.HasBlock, Slot: m.Slot, HasAttestation: m.HasAttestation, Source: m.Source, Target: m.Target}
+	}
+	return out, root, nil
+}
+
+// seedGuard makes a new node's slashing protection. All keys are fenced as well: whoever exported the
+// history may have signed once more since.
+func seedGuard(ctx context.Context, dir string, s create.Seed) (err error) {
+	g, err := guard.Open(guard.Options{Dir: dir, GenesisValidatorsRoot: s.ValidatorsRoot, Clock: s.Network.Clock(), Create: true})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, g.Close()) }()
+	if err := g.Register(ctx, s.Keys, guard.Fenced); err != nil {
+		return err
+	}
+	marks := make(map[cluster.PubKey]guard.Marks, len(s.Signed))
+	for k, m := range s.Signed {
+		marks[k] = guard.Marks{HasBlock: m.HasBlock, Slot: m.Slot, HasAttestation: m.HasAttestation, Source: m.Source, Target: m.Target}
+	}
+	return g.Raise(ctx, marks)
 }
 
 func planCreateCluster(ctx context.Context, a engine.CreateCluster) (engine.Plan, error) {
@@ -34,20 +71,69 @@ func planCreateCluster(ctx context.Context, a engine.CreateCluster) (engine.Plan
 		return engine.Plan{}, clusterProblem(a, err)
 	}
 	p := engine.Plan{
-		Title: fmt.Sprintf("create a cluster of %d nodes, threshold %d, with %s on %s", pl.Nodes, pl.Threshold, count(pl.Validators, "validator"), pl.Network),
-		Steps: []engine.Step{
-			{Name: "keys", Text: "make validator keys, split them, write everything into a directory beside the target"},
-			{Name: "verify", Text: "read it back and check every hash, signature, key, share and deposit"},
-			{Name: "rename", Text: "put it at " + pl.Dir + " in one step"},
-		},
+		Title:   fmt.Sprintf("create a cluster of %d nodes, threshold %d, with %s on %s", pl.Nodes, pl.Threshold, count(pl.Validators, "validator"), pl.Network),
+		Steps:   clusterSteps(a, pl),
 		Targets: []string{pl.Dir}, Warnings: pl.Warnings, Irreversible: pl.Irreversible,
 		Consent: engine.Consent{Level: "none"}, // with all flags given a command asks nothing
+	}
+	if a.DefinitionOut != "" {
+		p.Targets = append(p.Targets, a.DefinitionOut)
+	}
+	for i, src := range pl.Sources {
+		p.Effects = append(p.Effects, engine.Effect{What: fmt.Sprintf("validator %d", i), Now: src.File, After: src.PubKey.String()})
 	}
 	for _, l := range pl.Leftovers {
 		p.Warnings = append(p.Warnings, "what a killed run left at "+l+" will be wiped")
 	}
 	p.Files = plannedFiles(pl.Files)
 	return p, nil
+}
+
+// clusterSteps are what a creation does, in order. Their names are those of stepOf.
+func clusterSteps(a engine.CreateCluster, pl create.PlanResult) []engine.Step {
+	keys := "make validator keys, split them, write everything into a directory beside the target"
+	var steps []engine.Step
+	add := func(name, text string) { steps = append(steps, engine.Step{Name: name, Text: text}) }
+	if pl.Definition != nil {
+		add("definition", fmt.Sprintf("take the definition with config hash %s from %s", pl.Definition, a.DefinitionFile))
+	}
+	if len(a.KeymanagerAddresses) > 0 {
+		add("reach", "ask each keymanager whether it is there and takes its token: "+strings.Join(a.KeymanagerAddresses, ", "))
+	}
+	if a.SplitExistingKeys {
+		add("open", fmt.Sprintf("open %s in %s", count(pl.Validators, "keystore"), a.SplitKeysDir))
+		keys = "split the keys, write everything into a directory beside the target"
+	}
+	add("keys", keys)
+	add("verify", "read it back and check every hash, signature, key, share and deposit")
+	if a.Zipped {
+		add("pack", "pack the node directories into one archive and wipe them")
+	}
+	if len(a.KeymanagerAddresses) > 0 {
+		add("hand over", "give each keymanager its key shares; if one fails, take back what the others got")
+	}
+	add("rename", "put it at "+pl.Dir+" in one step")
+	if a.DefinitionOut != "" {
+		add("write definition", "write the definition to "+a.DefinitionOut)
+	}
+	return steps
+}
+
+// stepOf maps what a creation says that it does to a step of its plan.
+func stepOf(what string) string {
+	switch what {
+	case "opening keystores":
+		return "open"
+	case "encrypting key shares":
+		return "keys"
+	case "written", "checked":
+		return "verify"
+	case "packed":
+		return "pack"
+	case "handing over key shares":
+		return "hand over"
+	}
+	return ""
 }
 
 func plannedFiles(files []create.PlannedFile) []engine.PlannedFile {
@@ -71,7 +157,17 @@ func runCreateCluster(ctx context.Context, a engine.CreateCluster, progress func
 	r.Title = fmt.Sprintf("created a cluster of %d nodes, threshold %d, with %s on %s", res.Nodes, res.Threshold, count(len(res.Validators), "validator"), res.Network)
 	r.Facts = []engine.Fact{{Name: "directory", Value: res.Dir}, {Name: "lock hash", Value: res.LockHash.String()}}
 	for i, v := range res.Validators {
-		r.Facts = append(r.Facts, engine.Fact{Name: fmt.Sprintf("validator %d", i), Value: v.String()})
+		value := v.String()
+		if i < len(res.Sources) {
+			value += " from " + res.Sources[i].File
+		}
+		r.Facts = append(r.Facts, engine.Fact{Name: fmt.Sprintf("validator %d", i), Value: value})
+	}
+	for n, address := range a.KeymanagerAddresses {
+		r.Facts = append(r.Facts, engine.Fact{Name: fmt.Sprintf("node %d", n), Value: fmt.Sprintf("%s taken by %s", count(len(res.Validators), "key share"), address)})
+	}
+	if a.DefinitionOut != "" {
+		r.Facts = append(r.Facts, engine.Fact{Name: "definition", Value: a.DefinitionOut})
 	}
 	for _, w := range res.Warnings {
 		r.Notes = append(r.Notes, "warning: "+w)
@@ -157,6 +253,8 @@ func clusterProblem(a engine.Action, err error) *engine.Problem {
 		p.Code, p.Exit = engine.CodeDirUnwritable, engine.ExitNotAllowed
 	case create.KindNoSpace:
 		p.Code = engine.CodeNoSpace
+	case create.KindPartly:
+		p.Exit = engine.ExitPartly
 	case create.KindCancelled:
 		p.Exit = engine.ExitInterrupt
 	}

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"app.provost/cluster/create"
 	"app.provost/engine"
 	"app.provost/engine/config"
 
@@ -328,6 +329,19 @@ func randomAction(r *rand.Rand, kind engine.ActionKind) engine.Action {
 		if flip() {
 			a.DepositAmounts, a.ConsensusProtocol = []uint64{1, 31}, "qbft"
 		}
+		if flip() {
+			a.DefinitionFile, a.DefinitionOut, a.Zipped = path(), path(), flip()
+			a.Nodes, a.NumValidators, a.Network, a.WithdrawalAddresses, a.FeeRecipientAddresses = 0, 0, "", nil, nil
+		} else if flip() {
+			a.TestnetName, a.TestnetForkVersion, a.TestnetChainID, a.TestnetGenesisTimestamp, a.Network = text(), text(), 1+r.Uint64N(9), 1+r.Int64N(9), ""
+		}
+		if flip() {
+			a.SplitExistingKeys, a.SplitKeysDir, a.NumValidators = true, path(), 0
+			a.SplitPasswordsFile, a.SlashingHistory, a.NoSlashingHistory, a.LockVersion = path(), path(), maybe(), maybe()
+		}
+		if flip() {
+			a.KeymanagerAddresses, a.KeymanagerTokensFile = list(), path()
+		}
 		return a
 	case engine.KindVerifyCluster:
 		return engine.VerifyCluster{Dir: path()}
@@ -598,4 +612,11 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q: %v", line, err)
 		}
 	})
+}
+
+// The phrase in the help is the one that the engine wants to read.
+func TestNoHistoryPhrase(t *testing.T) {
+	if noHistoryPhrase != create.NoHistoryPhrase {
+		t.Errorf("the help says %q, wanted is %q", noHistoryPhrase, create.NoHistoryPhrase)
+	}
 }

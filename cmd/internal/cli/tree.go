@@ -236,13 +236,52 @@ func helpText(cmd *cobra.Command) string {
 			fmt.Fprintf(&b, "  %-*s  %s\n", n, k.Name(), k.Short)
 		}
 	}
-	if f := cmd.LocalNonPersistentFlags().FlagUsages(); f != "" {
-		b.WriteString("\nFlags:\n" + f)
+	for _, g := range flagGroups(cmd.LocalNonPersistentFlags()) {
+		if f := g.flags.FlagUsages(); f != "" {
+			b.WriteString("\n" + g.title + ":\n" + f)
+		}
 	}
 	if f := persistent(cmd).FlagUsages(); f != "" {
 		b.WriteString("\nFlags of every command:\n" + f)
 	}
 	return b.String()
+}
+
+// groupKey marks flags that stand under a title of their own in the help.
+const groupKey = "provost.group"
+
+// group puts flags under a title.
+func group(fl *pflag.FlagSet, title string, names ...string) {
+	for _, name := range names {
+		_ = fl.SetAnnotation(name, groupKey, []string{title}) // a flag that isn't there is not in the help either
+	}
+}
+
+type flagGroup struct {
+	title string
+	flags *pflag.FlagSet
+}
+
+// flagGroups are the flags under their titles, in the order in which those first appear.
+func flagGroups(all *pflag.FlagSet) []flagGroup {
+	out := []flagGroup{{title: "Flags"}}
+	all.VisitAll(func(f *pflag.Flag) {
+		title := "Flags"
+		if t := f.Annotations[groupKey]; len(t) > 0 {
+			title = t[0]
+		}
+		i := slices.IndexFunc(out, func(g flagGroup) bool { return g.title == title })
+		if i < 0 {
+			i = len(out)
+			out = append(out, flagGroup{title: title})
+		}
+		if out[i].flags == nil {
+			out[i].flags = pflag.NewFlagSet("", pflag.ContinueOnError)
+			out[i].flags.SortFlags = all.SortFlags
+		}
+		out[i].flags.AddFlag(f)
+	})
+	return slices.DeleteFunc(out, func(g flagGroup) bool { return g.flags == nil })
 }
 
 // persistent are the flags that a command has from those above it, and its own for those below.
