@@ -35,6 +35,12 @@ func TestOneStaleOrDoubledNodeIsHarmless(t *testing.T) {
 		t.Errorf("a second node on one directory: exit %d: %s", code, said)
 	}
 
+	for _, n := range p.nodes {
+		if a, err := n.twice(); err != nil || len(a) > 0 {
+			t.Errorf("%s: a node runs twice before one does: %v %v", n.name, a, err)
+		}
+	}
+
 	// A copy elsewhere does run: nobody can forbid it. It takes part with the same key and shares.
 	twin.start()
 	p.signing(60*time.Second, twin)
@@ -58,7 +64,40 @@ func TestOneStaleOrDoubledNodeIsHarmless(t *testing.T) {
 	if st.Duties.Attester.Included == from.Duties.Attester.Included {
 		t.Error("nothing was signed while a node ran twice")
 	}
+	// Everybody names it, also the two that run, with a remedy and where they are.
+	for _, n := range append([]*node{twin}, p.nodes...) {
+		eventually(t, 2*time.Minute, n.name+" names the node that runs twice", func() error {
+			alerts, err := n.twice()
+			if err != nil || len(alerts) != 1 {
+				return fmt.Errorf("%v %v", alerts, err)
+			}
+			a, where := alerts[0], alerts[0].fact("where")
+			want := 2 // places: the peers see both, each of the two the other
+			if n == victim || n == twin {
+				want = 1
+			}
+			if !strings.HasPrefix(a.Title, "node0 runs twice: ") || len(strings.Fields(where)) != want || strings.Count(where, "/ip4/127.0.0.1/tcp/") != want ||
+				!slices.ContainsFunc(a.Next, func(x struct{ Text, Command string }) bool {
+					return strings.Contains(x.Text, "stop all but the one that belongs there")
+				}) {
+				return fmt.Errorf("%s", a)
+			}
+			return nil
+		})
+	}
+	for _, n := range []*node{victim, p.nodes[1]} {
+		a, err := n.twice()
+		t.Logf("%s says: %v %v", n.name, a, err)
+	}
 	twin.stop()
+	for _, n := range p.nodes {
+		eventually(t, 3*time.Minute, n.name+" sees that it is over", func() error {
+			if a, err := n.twice(); err != nil || len(a) > 0 {
+				return fmt.Errorf("%v %v", a, err)
+			}
+			return nil
+		})
+	}
 
 	// What it signed in more than an epoch is forgotten.
 	victim.stop()
@@ -88,8 +127,29 @@ func TestOneStaleOrDoubledNodeIsHarmless(t *testing.T) {
 	t.Logf("node0 with an old store for %d slots: %d votes and %d blocks included, %d slashable", st.Slots-from.Slots,
 		st.Duties.Attester.Included-from.Duties.Attester.Included, st.Duties.Proposer.Included-from.Duties.Proposer.Included, st.SlashableTotal)
 
+	for _, n := range p.nodes {
+		if a, err := n.twice(); err != nil || len(a) > 0 {
+			t.Errorf("%s: two restarts are a second copy: %v %v", n.name, a, err)
+		}
+	}
 	row, err := p.nodes[1].clusterRow()
 	if want := 2*row.Threshold - row.Nodes; err != nil || row.Nodes != 4 || row.Threshold != 3 || row.Twins != want {
 		t.Errorf("the cluster's row says that it takes %d such nodes, want %d of %+v (%v)", row.Twins, want, row, err)
 	}
+}
+
+// twice are the open findings that a node runs more than once.
+func (n *node) twice() ([]alertRow, error) {
+	alerts, err := n.alerts()
+	return slices.DeleteFunc(alerts, func(a alertRow) bool { return a.Code != "dv.key-in-use" }), err
+}
+
+// fact is a finding's fact, "" when it lacks it.
+func (a alertRow) fact(name string) string {
+	for _, f := range a.Facts {
+		if f.Name == name {
+			return f.Value
+		}
+	}
+	return ""
 }

@@ -182,6 +182,17 @@ type PeerRow struct {
 	Supported   *bool      `json:"supported,omitempty"`  // whether Version is one that this node works with
 	LostPings   *int       `json:"lost_pings,omitempty"` // in a row
 	Pings       *Histogram `json:"pings_s,omitempty"`    // round trips since this node started
+	// Copies are the programs that run with the peer's key at the same time, none while it runs once;
+	// of the node that looks itself they are the others.
+	Copies []PeerCopy `json:"copies,omitempty"`
+}
+
+// PeerCopy is one of several programs that run with one node key.
+type PeerCopy struct {
+	Address   string     `json:"address,omitempty"`    // that it is reached at, or came from
+	StartedAt *time.Time `json:"started_at,omitempty"` // in its own words
+	SeenBy    []string   `json:"seen_by,omitempty"`    // nodes that say so, where this one can't see it itself
+	Note      string     `json:"note,omitempty"`       // what shows that it runs, where nobody saw it
 }
 
 // BeaconRow is one beacon node, as a node of the cluster sees it.

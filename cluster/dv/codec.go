@@ -207,6 +207,7 @@ type peers interface {
 	Handle(id string, limit int, fn peer.Handler) error
 	Send(ctx context.Context, to cluster.PeerIndex, id string, msg []byte) error
 	Status() []peer.Status
+	Twins() []peer.Twin
 }
 
 // fetchAttestation asks for a view of the chain.

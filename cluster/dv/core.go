@@ -67,6 +67,7 @@ type core struct {
 	sender    *send.Sender
 	tracker   *track.Tracker
 	st        stages
+	began     time.Time
 
 	mu     sync.Mutex
 	alive  map[cluster.Duty]*life
@@ -76,6 +77,15 @@ type core struct {
 	rounds map[cluster.Duty]agree.Decision
 	heads  [8]cluster.Root // that beacon nodes told of, the newest first
 	reap   chan struct{}   // a place: a life began
+	alien  *alien          // nil: none was met
+	told   time.Time       // when peers last said that this node runs twice
+}
+
+// alien is the last message with this node's signature that it did not make.
+type alien struct {
+	duty cluster.Duty
+	from cluster.PeerIndex
+	at   time.Time
 }
 
 // life is a duty from its first sight to its deadline.
@@ -98,7 +108,7 @@ func newCore(ctx context.Context, dir *nodedir.Directory, o Options, bn beaconAP
 	if err != nil {
 		return nil, &Error{CodeBeaconConfig, err, "look what the beacon node says at /eth/v1/config/spec"}
 	}
-	c := &core{ctx: ctx, o: o, log: o.Logger, dir: dir, share: dir.Self.Share(), bn: bn, net: net, chain: chain, table: table, spawn: spawn,
+	c := &core{ctx: ctx, o: o, log: o.Logger, began: time.Now(), dir: dir, share: dir.Self.Share(), bn: bn, net: net, chain: chain, table: table, spawn: spawn,
 		codec: codec{signingChain(chain), chain.Clock, dir.Self.Share()},
 		alive: map[cluster.Duty]*life{}, states: map[cluster.PubKey]beacon.Validator{}, rounds: map[cluster.Duty]agree.Decision{}, reap: make(chan struct{}, 1)}
 	threshold := dir.Lock.Definition.Threshold
@@ -163,7 +173,7 @@ func newCore(ctx context.Context, dir *nodedir.Directory, o Options, bn beaconAP
 		Send: func(ctx context.Context, to cluster.PeerIndex, msg []byte) error {
 			return net.Send(ctx, to, wirepb.ProtocolQBFT, msg)
 		},
-		Vote: c.vote, Spawn: spawn, Log: c.log,
+		Vote: c.vote, Spawn: spawn, Log: c.log, NotMade: c.notMade,
 		Decided: func(d agree.Decision) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
@@ -236,6 +246,25 @@ func (c *core) run() error {
 	c.exchange.Close()
 	return err
 }
+
+// notMade hears of messages that carry this node's signature and were not made by this run. An earlier
+// run spoke of duties that had begun; whoever speaks of later ones runs now.
+func (c *core) notMade(duty cluster.Duty, from cluster.PeerIndex) {
+	now := time.Now()
+	if c.ctx.Err() != nil || c.table.RoundsFrom(duty).Before(c.began.Add(c.chain.Clock.SlotDuration)) {
+		return
+	}
+	c.mu.Lock()
+	tell := c.alien == nil || now.Sub(c.alien.at) > alienStays
+	c.alien = &alien{duty, from, now}
+	c.mu.Unlock()
+	if tell {
+		c.log.Error("a message carries this node's signature and was not made here: another copy of this node runs; stop all but one", "duty", duty.String(), "from_node", int(from))
+	}
+}
+
+// alienStays is how long a message of a twin is news.
+const alienStays = 5 * time.Minute
 
 // gate refuses messages about duties that nobody should speak of now, or that this node has no part in.
 func (c *core) gate(duty cluster.Duty) error {

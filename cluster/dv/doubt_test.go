@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"app.provost/cluster"
+	"app.provost/cluster/dv/internal/sched"
 	"app.provost/cluster/internal/beacon"
+	"app.provost/cluster/internal/peer"
 )
 
 // told is a peer that said its time "ago"; far is how far its clock is ahead of ours.
@@ -19,9 +21,12 @@ func told(far, ago time.Duration) Peer {
 type watchedPeers struct {
 	peers
 	status []Peer
+	twins  []peer.Twin
 }
 
 func (w watchedPeers) Status() []Peer { return w.status }
+
+func (w watchedPeers) Twins() []peer.Twin { return w.twins }
 
 type watchedBeacon struct {
 	beaconAPI
@@ -75,6 +80,56 @@ func TestOldOffsetsAreForgotten(t *testing.T) {
 		time.Sleep(staleOffset + time.Millisecond)
 		if err := clockDoubt(peers, time.Now(), maxClockOffset); err != nil {
 			t.Errorf("old: %v", err)
+		}
+	})
+}
+
+// What says that this node runs twice: the word of peers, which ends soon after the twin did, and
+// where no peer can tell, messages with its signature about duties that began after it did.
+func TestOwnTwins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clock := cluster.SlotClock{Genesis: time.Now().Add(-time.Hour), SlotDuration: 12 * time.Second, SlotsPerEpoch: 32}
+		table, err := sched.NewTable(sched.Spec{Clock: clock, GloasEpoch: sched.Never}.WithDefaults())
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := &core{ctx: t.Context(), log: testLogger(t, "0"), table: table, began: time.Now()}
+		c.chain.Clock = clock
+		now, _ := clock.At(time.Now())
+		duty := func(s cluster.Slot) cluster.Duty { return cluster.Duty{Slot: s, Type: cluster.DutyAttester} }
+		seen := func(net peers) []Twin { return twins(c, net, time.Now()) }
+		alone := watchedPeers{}
+
+		for s := now - 40; s <= now; s++ { // an earlier run of this node spoke of these
+			c.notMade(duty(s), 2)
+		}
+		if got := seen(alone); got != nil {
+			t.Errorf("an earlier run is a twin: %+v", got)
+		}
+		c.notMade(duty(now+2), 2)
+		got := seen(alone)
+		if len(got) != 1 || got[0].Duty == nil || *got[0].Duty != duty(now+2) || got[0].By[0] != 2 || got[0].StartedAt != nil {
+			t.Fatalf("%+v", got)
+		}
+		time.Sleep(alienStays)
+		if seen(alone) == nil {
+			t.Error("it is over too soon")
+		}
+		time.Sleep(time.Second)
+		if seen(alone) != nil {
+			t.Error("it is not over")
+		}
+		// Peers know more, and know when it is over.
+		at := time.Now()
+		told := watchedPeers{twins: []peer.Twin{{Copy: peer.Copy{StartedAt: at, Addr: "/ip4/10.0.0.9/tcp/3610"}, By: []cluster.PeerIndex{1, 3}, Told: at}}}
+		c.notMade(duty(now+40), 1)
+		if got := seen(told); len(got) != 1 || got[0].Duty != nil || !got[0].StartedAt.Equal(at) || len(got[0].By) != 2 {
+			t.Errorf("%+v", got)
+		}
+		time.Sleep(time.Second)
+		c.notMade(duty(now+41), 1)
+		if got := seen(alone); got != nil {
+			t.Errorf("peers say that it is over: %+v", got)
 		}
 	})
 }

@@ -624,6 +624,8 @@ func (p *port) Status() []peer.Status {
 	return out
 }
 
+func (p *port) Twins() []peer.Twin { return nil }
+
 // witness reads the partial signatures on the wire: an honest share signs one thing.
 type witness struct {
 	chain  signdata.Chain

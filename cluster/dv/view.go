@@ -75,6 +75,17 @@ const (
 	NodeStopped  NodeState = "stopped"
 )
 
+// Twin is another program that runs with this node's key.
+type Twin struct {
+	StartedAt *time.Time // in its own words; nil when only a message of it was met
+	Addr      string     // multiaddr that peers see it at, "" when not known
+	By        []cluster.PeerIndex
+	Told      time.Time
+	// Duty is one about which a message with this node's signature came that this node did not make;
+	// nil when peers said that the twin runs.
+	Duty *cluster.Duty
+}
+
 // Readiness is Charon's number and words for /readyz.
 type Readiness int
 
@@ -122,6 +133,7 @@ type View struct {
 
 	Beacon []BeaconNode
 	Peers  []Peer // the others
+	Twins  []Twin // other programs with this node's key, as far as peers and messages show
 	// Connected counts the nodes that are up, this one too; Quorum is how many agreement needs.
 	Connected, Quorum int
 
@@ -157,6 +169,7 @@ func (n *Node) View() View {
 			}
 		}
 	}
+	v.Twins = twins(core, net, v.At)
 	if bn != nil {
 		v.Beacon = bn.Endpoints()
 	}
@@ -185,6 +198,29 @@ func (n *Node) View() View {
 	v.Duties = core.dutyViews(v.At)
 	v.Restart = RestartWindow(core.restartInput(v))
 	return v
+}
+
+// twins are what is known of other programs with the node's key. Peers see them come and go; a
+// message of one says less, and counts where no peer can tell.
+func twins(c *core, net peers, now time.Time) (out []Twin) {
+	if net != nil {
+		for _, t := range net.Twins() {
+			out = append(out, Twin{StartedAt: &t.StartedAt, Addr: t.Addr, By: t.By, Told: t.Told})
+		}
+	}
+	if c == nil {
+		return out
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(out) > 0 {
+		c.told = now
+	}
+	if a := c.alien; a != nil && now.Sub(a.at) <= alienStays && now.Sub(c.told) > 2*alienStays {
+		duty := a.duty
+		out = append(out, Twin{By: []cluster.PeerIndex{a.from}, Told: a.at, Duty: &duty})
+	}
+	return out
 }
 
 // practiceNode begins the version of a practice chain, which is alone by nature.

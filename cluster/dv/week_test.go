@@ -31,6 +31,7 @@ type town struct {
 
 	mu      sync.Mutex
 	reports map[cluster.Duty]map[cluster.PeerIndex]DutyView
+	doubled map[string]bool // whose own messages came back to them, not made by them; the name of their beacon node
 }
 
 // citizen is one node; it may die and come back.
@@ -54,7 +55,7 @@ func newTown(t *testing.T, dirs []*nodedir.Directory, disk string, seed, epoch u
 	genesis := time.Now().Add(time.Minute)
 	clock := cluster.SlotClock{Genesis: genesis, SlotDuration: weekSlot, SlotsPerEpoch: epoch}
 	town := &town{t: t, ctx: t.Context(), w: newWorld(t, clock, dirs[0].Lock, weekBlocks), mesh: newMesh(), r: rand.New(rand.NewPCG(seed, 1)),
-		reports: map[cluster.Duty]map[cluster.PeerIndex]DutyView{}}
+		reports: map[cluster.Duty]map[cluster.PeerIndex]DutyView{}, doubled: map[string]bool{}}
 	town.wit = &witness{chain: signingChain(town.w.chain), liars: map[cluster.PeerIndex]bool{}, signed: map[string]cluster.Root{}}
 	town.mesh.tap = town.wit.tap
 	for i, d := range dirs {
@@ -105,6 +106,9 @@ func (c *citizen) start(protection slashing, twist func(*port)) {
 		}
 	}()
 	c.stop = func() {
+		if n.met() {
+			c.town.doubled[c.eyes.name] = true
+		}
 		cancel()
 		<-done
 		c.town.mesh.leave(p)
@@ -116,6 +120,19 @@ func (c *citizen) start(protection slashing, twist func(*port)) {
 		c.eyes.set(func(e *eyes) { e.onEvent = nil })
 		c.stop = nil
 	}
+}
+
+// met tells whether the node ever met a message of its own key that it did not make.
+func (n *Node) met() bool {
+	n.mu.Lock()
+	c := n.core
+	n.mu.Unlock()
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.alien != nil
 }
 
 func (c *citizen) down() bool { return c.stop == nil }
@@ -443,6 +460,16 @@ func (tw *town) judge(began map[string][2]cluster.Slot) {
 		t.Logf("%s: %d of %d attestations, %d of %d blocks; %s", d.name, included[0], expected[0], included[1], expected[1], strings.Join(list, "; "))
 		if float64(included[0]) < d.attest*float64(expected[0]) || expected[1] >= 5 && float64(included[1]) < d.propose*float64(expected[1]) {
 			t.Errorf("%s: too little is on chain", d.name)
+		}
+	}
+	// However often nodes are restarted, only the one that ran twice met messages of a twin.
+	t.Logf("met a message of a twin: %v", slices.Sorted(maps.Keys(tw.doubled)))
+	if len(tw.doubled) == 0 && !testing.Short() {
+		t.Error("nobody met a message of a twin while a node ran twice")
+	}
+	for name := range tw.doubled {
+		if !strings.HasPrefix(name, "liar") {
+			t.Errorf("the node of %s takes itself for doubled", name)
 		}
 	}
 	t.Logf("refused by the chain: %v; messages refused by handlers: %v", tw.w.refused, tw.mesh.bad)

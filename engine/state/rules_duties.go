@@ -61,6 +61,7 @@ func (m *model) judgeDuties(now time.Time) {
 			c.missed(d, now, raise)
 			c.quorum(raise)
 			c.peers(d, raise)
+			c.copies(d, raise)
 			c.beacons(d, raise)
 			c.active(d, raise)
 		}
@@ -255,6 +256,67 @@ func (c *dvCluster) peers(d *dvTables, raise raiser) {
 			off := time.Duration(v.offset * float64(time.Millisecond)).Round(50 * time.Millisecond)
 			raise(engine.FindDVClock, c.sub(name), "peer/"+name, fact("offset", off.String()), fact("seen_by", strings.Join(v.offBy, " ")))
 		}
+	}
+}
+
+// copies finds nodes that run more than once, by the word of those that see it and their own.
+func (c *dvCluster) copies(d *dvTables, raise raiser) {
+	type view struct {
+		by   []string
+		list []engine.PeerCopy
+	}
+	seen := map[string]*view{}
+	for i := range d.peers.rows {
+		p := &d.peers.rows[i]
+		if !c.has(p.Key) || len(p.Copies) == 0 {
+			continue
+		}
+		v := seen[p.Key.ID]
+		if v == nil {
+			v = &view{}
+			seen[p.Key.ID] = v
+		}
+		if !p.Self {
+			v.by = append(v.by, p.Key.Node)
+		}
+		for _, one := range p.Copies {
+			v.by = append(v.by, one.SeenBy...)
+			// A start time names a program; where it comes from may look different to others.
+			known := slices.ContainsFunc(v.list, func(o engine.PeerCopy) bool {
+				return one.StartedAt != nil && o.StartedAt != nil && o.StartedAt.Equal(*one.StartedAt)
+			})
+			if !known {
+				v.list = append(v.list, one)
+			}
+		}
+	}
+	for name, v := range seen {
+		slices.SortStableFunc(v.list, func(a, b engine.PeerCopy) int {
+			switch {
+			case a.StartedAt == nil || b.StartedAt == nil:
+				return cmp.Compare(a.Note, b.Note)
+			default:
+				return a.StartedAt.Compare(*b.StartedAt)
+			}
+		})
+		var why, where []string
+		for _, one := range v.list {
+			if one.StartedAt == nil {
+				why = append(why, one.Note)
+				continue
+			}
+			text := "one since " + one.StartedAt.UTC().Format(time.RFC3339)
+			if len(v.list) == 1 {
+				text = "another one since " + one.StartedAt.UTC().Format(time.RFC3339)
+			}
+			if one.Address != "" {
+				text += " at " + one.Address
+				where = append(where, one.Address)
+			}
+			why = append(why, text)
+		}
+		slices.Sort(v.by)
+		raise(engine.FindKeyInUse, c.sub(name), "peer/"+name, fact("why", strings.Join(why, ", ")), fact("where", strings.Join(where, " ")), fact("seen_by", strings.Join(slices.Compact(v.by), " ")))
 	}
 }
 

@@ -132,6 +132,26 @@ func TestDutyFindings(t *testing.T) {
 				v.Peers[j].ClockMS = p(-700.0)
 			}
 		}, "the clock of node0 is off by 700ms", "node0"},
+		"twice": {engine.FindKeyInUse, func(k int, v *state.NodeView) {
+			one, two := time.Date(2026, 11, 20, 12, 0, 0, 5, time.UTC), time.Date(2026, 11, 20, 12, 30, 0, 0, time.UTC)
+			switch k {
+			case 0: // it sees the other one through its peers
+				v.Peers[0].Copies = []engine.PeerCopy{{Address: "/ip4/10.0.0.9/tcp/4444", StartedAt: &two, SeenBy: []string{"node1", "node2"}}}
+			case 1, 2:
+				v.Peers[0].Copies = []engine.PeerCopy{{Address: "/ip4/10.0.0.7/tcp/3610", StartedAt: &one}, {Address: fmt.Sprintf("/ip4/10.0.0.9/tcp/%d", 4444+k), StartedAt: &two}}
+			}
+		}, "node0 runs twice: one since 2026-11-20T12:00:00Z at /ip4/10.0.0.7/tcp/3610, one since 2026-11-20T12:30:00Z at /ip4/10.0.0.9/tcp/4444", "node0"},
+		"twice, by a message": {engine.FindKeyInUse, func(k int, v *state.NodeView) {
+			if k == 0 {
+				v.Peers[0].Copies = []engine.PeerCopy{{SeenBy: []string{"node3"}, Note: "a message about attester/9 was not made here"}}
+			}
+		}, "node0 runs twice: a message about attester/9 was not made here", "node0"},
+		"twice, by the word of peers": {engine.FindKeyInUse, func(k int, v *state.NodeView) {
+			if k == 2 {
+				at := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+				v.Peers[2].Copies = []engine.PeerCopy{{Address: "/ip4/10.0.0.9/tcp/4444", StartedAt: &at, SeenBy: []string{"node3"}}}
+			}
+		}, "node2 runs twice: another one since 2026-11-20T12:00:00Z at /ip4/10.0.0.9/tcp/4444", "node2"},
 		"none active": {engine.FindNoActive, func(_ int, v *state.NodeView) { v.Validators[0].Status = "not deposited" }, "no active validators for this slot: 1 not deposited, 1 queued", ""},
 		"not known":   {engine.FindNoActive, func(_ int, v *state.NodeView) { v.Validators[0].Status = "unknown" }, "", ""},
 	} {

@@ -574,12 +574,33 @@ func (n *dvNode) dutyRow(key engine.Key, v dv.View, d dv.DutyView, names func(cl
 	return row
 }
 
+const runsTwice = "it runs more than once: stop all but one"
+
+// twinCopies are the other programs with this node's key.
+func twinCopies(twins []dv.Twin) (out []engine.PeerCopy) {
+	for _, t := range twins {
+		c := engine.PeerCopy{Address: t.Addr, StartedAt: t.StartedAt}
+		for _, p := range t.By {
+			c.SeenBy = append(c.SeenBy, fmt.Sprintf("node%d", p))
+		}
+		if t.Duty != nil {
+			c.Note = fmt.Sprintf("a message about %s carries this node's signature, and this program did not make it", t.Duty)
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
 func (n *dvNode) peersOf(v dv.View, out *state.NodeView) {
 	host, _ := os.Hostname()
 	self := engine.PeerRow{Key: engine.Key{ID: fmt.Sprintf("node%d", v.Self)}, Name: fmt.Sprintf("node%d", v.Self), Index: int(v.Self), Share: int(v.Self.Share()), Self: true,
 		State: "up", Version: n.e.o.Version, Client: "provost", LockHash: v.LockHash.String(), Address: host, Nickname: filepath.Base(n.dir), StartedAt: &n.started}
 	same := true
 	self.LockSame = &same
+	self.Copies = twinCopies(v.Twins)
+	if len(self.Copies) > 0 {
+		self.Problem = runsTwice
+	}
 	out.Peers = append(out.Peers, self)
 	for _, p := range v.Peers {
 		row := engine.PeerRow{Key: engine.Key{ID: fmt.Sprintf("node%d", p.Index)}, Name: fmt.Sprintf("node%d", p.Index), Index: int(p.Index), Share: int(p.Index.Share()), State: "down",
@@ -609,6 +630,12 @@ func (n *dvNode) peersOf(v dv.View, out *state.NodeView) {
 		case "different":
 			other := false
 			row.LockSame, row.Problem = &other, "it runs with another lock: put the same cluster-lock.json on all nodes"
+		}
+		for _, c := range p.Copies {
+			row.Copies = append(row.Copies, engine.PeerCopy{Address: c.Addr, StartedAt: &c.StartedAt})
+		}
+		if len(row.Copies) > 0 {
+			row.Problem = runsTwice
 		}
 		out.Peers = append(out.Peers, row)
 	}
