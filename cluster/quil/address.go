@@ -178,6 +178,9 @@ func (e Era) Problems(p Plan) []Problem {
 	if p.Transport != "" && !slices.ContainsFunc(e.Address.Lists, func(l List) bool { return slices.Contains(l.Transports, p.Transport) }) {
 		add(SevError, "transport", "transport", "leave it out", "era %s has no list whose addresses are over %q", e.ID, cut(string(p.Transport)))
 	}
+	if used, known := e.Limits.MemoryByConfig.Known(); p.WorkerMemoryBytes != nil && known && !used {
+		add(SevWarning, "memory", "worker_memory_bytes", "cap the memory of each process by a control group", "era %s has no setting for a worker's memory that takes effect", e.ID)
+	}
 	if n := p.WorkerMemoryBytes; n != nil && *n <= 0 {
 		add(SevError, "memory", "worker_memory_bytes", "give bytes above 0, or leave it out", "%d is no amount of memory", *n)
 	}

@@ -505,6 +505,7 @@ func (e Era) edits(existing []byte, p Plan, machine string) ([]edit, error) {
 
 const (
 	memoryKey = "engine.dataWorkerMemoryLimit"
+	countKey  = "engine.dataWorkerCount"
 	streamKey = "p2p.streamListenMultiaddr"
 )
 

@@ -77,6 +77,8 @@ type Era struct {
 	Unknown []string `yaml:"-" json:"unknown"`
 	// Logs are the lines that tell state.
 	Logs []LogLine `yaml:"-" json:"logs"`
+	// Timings are figures that the lines give.
+	Timings []Timing `yaml:"-" json:"timings"`
 }
 
 // Call says how the binary is called. Placeholders: {config} the config directory, {core} the core's number.
@@ -298,6 +300,10 @@ type erasFile struct {
 		of      `yaml:",inline"`
 		LogLine `yaml:",inline"`
 	} `yaml:"logs"`
+	Timings []struct {
+		of     `yaml:",inline"`
+		Timing `yaml:",inline"`
+	} `yaml:"timings"`
 }
 
 // decodeEras reads the data of the eras. It is decoded anew for every caller: an Era may be changed by who asked for it.
@@ -346,6 +352,11 @@ func decodeEras(b []byte) ([]Era, error) {
 		for _, r := range f.Logs {
 			if r.counts(e.ID) {
 				e.Logs = append(e.Logs, r.LogLine)
+			}
+		}
+		for _, r := range f.Timings {
+			if r.counts(e.ID) {
+				e.Timings = append(e.Timings, r.Timing)
 			}
 		}
 	}

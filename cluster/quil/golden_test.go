@@ -125,4 +125,3 @@ func TestGoldenEras(t *testing.T) {
 		})
 	}
 }
-

@@ -69,10 +69,10 @@ func setNode(root *yaml.Node, added map[*yaml.Node]int, d edit) error {
 		m.Content = slices.Insert(m.Content, at, &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: last}, d.node())
 		return nil
 	}
-	if d.isList() != (v.Kind == yaml.SequenceNode) && !isNull(v) {
+	n := d.node()
+	if n.Kind != v.Kind && !isNull(v) {
 		return &ConfigError{v.Line, d.path, "a value of another kind than the node reads", "write " + map[bool]string{true: "a list", false: "one value"}[d.isList()]}
 	}
-	n := d.node()
 	n.LineComment, n.HeadComment, n.FootComment = v.LineComment, v.HeadComment, v.FootComment
 	for i := range n.Content {
 		if i < len(v.Content) {
