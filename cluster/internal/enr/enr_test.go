@@ -39,6 +39,19 @@ func TestEIP778Example(t *testing.T) {
 	if rec.Seq != 1 || rec.PubKey != mustKey(t, eipKey).PubKey() {
 		t.Errorf("read %+v", rec)
 	}
+	// The example of EIP-778 names this node id.
+	if got := hex.EncodeToString(rec.PubKey.NodeID()); got != "a448f24c6d18e575453db13171562b71999873db5b286df957af199ec94617f7" {
+		t.Errorf("node id %s", got)
+	}
+	d, err := ParseDetails(eipText)
+	if err != nil || d.Record != rec || len(d.Pairs) != 4 || d.Signature == [64]byte{} {
+		t.Fatalf("read %+v, %v", d, err)
+	}
+	for i, want := range []Pair{{Key: "id", Value: []byte("v4")}, {Key: "ip", Value: []byte{127, 0, 0, 1}}, {Key: "secp256k1", Value: rec.PubKey[:]}, {Key: "udp", Value: []byte{0x76, 0x5f}}} {
+		if got := d.Pairs[i]; got.Key != want.Key || got.List || !bytes.Equal(got.Value, want.Value) {
+			t.Errorf("pair %d is %+v, want %+v", i, got, want)
+		}
+	}
 	if _, err := Parse(eipText + "="); err != nil {
 		t.Errorf("padding: %v", err)
 	}
@@ -53,6 +66,7 @@ func TestRecordsOfCharon(t *testing.T) {
 		PrivateKey string `json:"private_key"`
 		PublicKey  string `json:"public_key"`
 		ENR        string `json:"enr"`
+		PeerID     string `json:"peer_id"`
 	}
 	if err := json.Unmarshal(raw, &ids); err != nil || len(ids) == 0 {
 		t.Fatal(err, len(ids))
@@ -65,6 +79,9 @@ func TestRecordsOfCharon(t *testing.T) {
 		rec, err := Parse(id.ENR)
 		if err != nil || rec.PubKey.String() != id.PublicKey {
 			t.Errorf("read %s (%v), want %s", rec.PubKey, err, id.PublicKey)
+		}
+		if got := rec.PubKey.PeerID(); got != id.PeerID {
+			t.Errorf("peer id %s, want %s", got, id.PeerID)
 		}
 	}
 }
@@ -206,6 +223,10 @@ func FuzzParse(f *testing.F) {
 		rec, err := Parse(text)
 		if err == nil && rec.PubKey == (PubKey{}) {
 			t.Fatal("a record without a key was accepted")
+		}
+		d, err2 := ParseDetails(text)
+		if (err == nil) != (err2 == nil) || d.Record != rec || err == nil && len(d.Pairs) < 2 {
+			t.Fatalf("read as %+v (%v) and as %+v (%v)", rec, err, d, err2)
 		}
 		if raw, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(text, "enr:")); err == nil {
 			if isList, content, rest, err := rlpItem(raw); err == nil {

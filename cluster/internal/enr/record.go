@@ -5,6 +5,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/big"
+	"slices"
 	"strings"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
@@ -47,14 +49,40 @@ func Text(k Key) (string, error) {
 // Parse reads and verifies the text of a node record: canonical RLP, sorted keys, identity scheme
 // v4, a good signature, nothing behind it. Padding at the end of the text is ignored.
 func Parse(text string) (Record, error) {
-	rec, err := parse(text)
+	rec, err := parse(text, nil)
 	if err != nil {
 		return Record{}, fmt.Errorf("%w: %w", ErrRecord, err)
 	}
 	return rec, nil
 }
 
-func parse(text string) (rec Record, err error) {
+// Pair is a key of a node record with its value, as the record has it.
+type Pair struct {
+	Key   string
+	Value []byte // the content of a string, the whole encoding of a list
+	List  bool
+}
+
+// Details are everything that a checked node record says.
+type Details struct {
+	Record
+	Signature [64]byte
+	Pairs     []Pair // in their order
+}
+
+// ParseDetails is Parse that hands out all pairs of the record.
+func ParseDetails(text string) (Details, error) {
+	var d Details
+	rec, err := parse(text, &d)
+	if err != nil {
+		return Details{}, fmt.Errorf("%w: %w", ErrRecord, err)
+	}
+	d.Record = rec
+	return d, nil
+}
+
+// parse fills details unless it is nil.
+func parse(text string, details *Details) (rec Record, err error) {
 	body, ok := strings.CutPrefix(text, "enr:")
 	if !ok {
 		return rec, errors.New(`it must start with "enr:"`)
@@ -86,6 +114,9 @@ func parse(text string) (rec Record, err error) {
 	if len(sig) != 64 {
 		return rec, fmt.Errorf("the signature has %d bytes, want 64", len(sig))
 	}
+	if details != nil {
+		copy(details.Signature[:], sig)
+	}
 	seq, pairs, err := rlpString(signed)
 	if err != nil {
 		return rec, err
@@ -109,6 +140,13 @@ func parse(text string) (rec Record, err error) {
 		isList, val, rest, err := rlpItem(pairs)
 		if err != nil {
 			return rec, err
+		}
+		if details != nil {
+			p := Pair{Key: string(key), Value: bytes.Clone(val), List: isList}
+			if isList {
+				p.Value = bytes.Clone(pairs[:len(pairs)-len(rest)])
+			}
+			details.Pairs = append(details.Pairs, p)
 		}
 		pairs = rest
 		switch string(key) {
@@ -211,4 +249,40 @@ func rlpItem(in []byte) (isList bool, content, rest []byte, err error) {
 		return false, nil, nil, errors.New("an RLP byte is not canonical")
 	}
 	return isList, content, in[head+n:], nil
+}
+
+// PeerID is the libp2p id of a node by its key: the identity multihash of the key's protobuf form,
+// in base58 (libp2p/specs peer-ids).
+func (p PubKey) PeerID() string {
+	return base58(append([]byte{0x00, 0x25, 0x08, 0x02, 0x12, 0x21}, p[:]...))
+}
+
+// NodeID is the node's place in the discovery protocol: the hash of the uncompressed key (EIP-778).
+// It is nil when the bytes are no key.
+func (p PubKey) NodeID() []byte {
+	key, err := secp256k1.ParsePubKey(p[:])
+	if err != nil {
+		return nil
+	}
+	id := Keccak256(key.SerializeUncompressed()[1:])
+	return id[:]
+}
+
+// base58 is the encoding of Bitcoin addresses. The time it takes grows with the square of the length.
+func base58(raw []byte) string {
+	const alphabet = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+	var out []byte
+	n, digit, base := new(big.Int).SetBytes(raw), new(big.Int), big.NewInt(58)
+	for n.Sign() > 0 {
+		n.DivMod(n, base, digit)
+		out = append(out, alphabet[digit.Int64()])
+	}
+	for _, b := range raw {
+		if b != 0 {
+			break
+		}
+		out = append(out, alphabet[0])
+	}
+	slices.Reverse(out)
+	return string(out)
 }
