@@ -52,6 +52,7 @@ type KeptPages struct {
 
 // Docker is the container engine of a machine. "" means that the part is not there.
 type Docker struct {
+	Path    string   `json:"path"`    // of the program
 	Version string   `json:"version"` // of the daemon
 	Compose string   `json:"compose"`
 	Toolkit string   `json:"toolkit"` // NVIDIA container toolkit

@@ -38,6 +38,7 @@ var ours = map[string]row{
 	"cluster/guard":      {[]string{"cluster"}, "what stands between a key and a slashing is small enough to be read whole"},
 	"prover/":            {[]string{"prover"}, "neighbours under prover never import each other; they meet in engine/wire"},
 	"prover/provertest":  {[]string{"prover", "prover/"}, "test helper: imported by tests only"},
+	"prover/zkwasm":      {[]string{"prover"}, "an adapter turns a foreign program's facts into files: what the machine has and what fits is told to it"},
 	"engine/enginetest":  {[]string{"engine", "engine/", "cluster", "prover"}, "test helper: imported by tests only"},
 	"tui":                {[]string{"tui/", "engine", "engine/flow", "cluster", "prover", "assets"}, "a screen that can reach machinery will, and then there are two ways"},
 	"tui/":               {[]string{"tui/", "engine", "engine/flow", "cluster", "prover", "assets"}, "a screen that can reach machinery will, and then there are two ways"},

@@ -1,0 +1,4 @@
+export N_LOG_LINES=50
+export CHECK_INTERVAL_SECS=60
+export ALERT_TIMEOUT_SECS=86400
+export CONTAINER_NAMES="gpu-1-prover-node-1"
