@@ -197,6 +197,7 @@ var actions = map[ActionKind]Action{
 	KindFetchJob:       FetchJob{},
 	KindCreateCluster:  CreateCluster{},
 	KindVerifyCluster:  VerifyCluster{},
+	KindCreateWorkers:  CreateWorkers{},
 	KindUnlockScreens:  UnlockScreens{},
 	KindLockScreens:    LockScreens{},
 	KindAckAlerts:      AckAlerts{},

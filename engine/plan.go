@@ -35,6 +35,10 @@ type Plan struct {
 	Effects  []Effect      `json:"effects,omitempty"`
 	Files    []PlannedFile `json:"files,omitempty"`
 	Warnings []string      `json:"warnings,omitempty"`
+	// Notes are good to know and call for nothing.
+	Notes []string `json:"notes,omitempty"`
+	// Table shows what is planned where it is best read in rows (CreateWorkers: a machine each). Not part of the digest.
+	Table *PlanTable `json:"table,omitempty"`
 	// Undo says how to take it back; Irreversible what cannot be taken back.
 	Undo         string   `json:"undo,omitempty"`
 	Irreversible []string `json:"irreversible,omitempty"`
@@ -71,6 +75,14 @@ type Effect struct {
 type PlannedFile struct {
 	Path string `json:"path"`
 	Mode string `json:"mode"`
+}
+
+// PlanTable is a table for reading: cells as they are shown.
+type PlanTable struct {
+	Columns []string   `json:"columns"`
+	Rows    [][]string `json:"rows"`
+	// Marked are the rows, from 0, that call for a look.
+	Marked []int `json:"marked,omitempty"`
 }
 
 // Consent says how much of it the act needs.
@@ -133,6 +145,8 @@ type Receipt struct {
 	Checks []Check `json:"checks,omitempty"`
 	// Facts are further results by name, in order.
 	Facts []Fact `json:"facts,omitempty"`
+	// Table is that of the plan which was carried out, if it had one.
+	Table *PlanTable `json:"table,omitempty"`
 }
 
 // Artifact is a small file that an act brings back.

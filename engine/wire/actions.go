@@ -49,6 +49,7 @@ func clusterVerbs() map[engine.ActionKind]act.Verb {
 				return nil
 			},
 		},
+		engine.KindCreateWorkers: workersVerb(newWorkersPlanner()),
 		engine.KindVerifyCluster: {ReadOnly: true, WhileLocked: true,
 			Plan: func(_ context.Context, a act.Ask) (engine.Plan, error) {
 				return planVerifyCluster(a.Action.(engine.VerifyCluster))

@@ -115,8 +115,8 @@ func Changes(before State, l *Layout, files []File) []Change {
 			c.What = append(c.What, "gets the numbers "+Numbers(come))
 			do = append(do, "start workers "+Numbers(come))
 		}
-		if was.Address != r.Machine.Address || was.IP != r.Machine.IP {
-			c.What = append(c.What, fmt.Sprintf("address %s -> %s", was.Address, r.Machine.Address))
+		if was.Address != r.Machine.Address || was.IP != r.Machine.IP || was.Announce != r.Machine.Announce {
+			c.What = append(c.What, fmt.Sprintf("address %s -> %s", where(was), where(r.Machine)))
 			if l.Profile.Remote {
 				do = append(do, "restart all its workers")
 			}
@@ -151,6 +151,18 @@ func Changes(before State, l *Layout, files []File) []Change {
 	return out
 }
 
+// where is a machine's address in words.
+func where(m Machine) string {
+	s := m.Address
+	if m.IP != "" && m.IP != m.Address {
+		s += " (" + m.IP + ")"
+	}
+	if m.Announce != "" {
+		s += ", announced as " + m.Announce
+	}
+	return s
+}
+
 func countRuns(runs []Run) int {
 	n := 0
 	for _, r := range runs {
@@ -179,7 +191,7 @@ func (l *Layout) runs() []Run {
 func addressList(rules []PortRule, machines []Machine, runs []Run, parked []Parked) string {
 	addr := map[string]string{}
 	for _, m := range machines {
-		addr[m.Name] = m.Address + " " + m.IP
+		addr[m.Name] = m.Address + " " + m.IP + " " + m.Announce
 	}
 	var lines []string
 	for _, r := range runs {

@@ -21,14 +21,16 @@ type Machine struct {
 	Name    string `yaml:"name"`    // a-z 0-9 and -, at most 63: it names directories and units
 	Address string `yaml:"address"` // IP address or DNS name under which the others reach it
 	// IP is the address that firewall rules name when Address is a DNS name.
-	IP      string `yaml:"ip,omitempty"`
-	Cores   int    `yaml:"cores,omitempty"`   // physical; 0: not told
-	Threads int    `yaml:"threads,omitempty"` // logical processors; 0: not told
-	RAM     Bytes  `yaml:"ram,omitempty"`
-	Disk    Bytes  `yaml:"disk,omitempty"` // free for the workers; 0: not told
-	OS      OS     `yaml:"os,omitempty"`
-	WSL     bool   `yaml:"wsl,omitempty"`   // Linux under Windows
-	Local   bool   `yaml:"local,omitempty"` // this machine: what is not told is measured
+	IP string `yaml:"ip,omitempty"`
+	// Announce is the public IP address under which the internet reaches it, where that is another one.
+	Announce string `yaml:"announce,omitempty"`
+	Cores    int    `yaml:"cores,omitempty"`   // physical; 0: not told
+	Threads  int    `yaml:"threads,omitempty"` // logical processors; 0: not told
+	RAM      Bytes  `yaml:"ram,omitempty"`
+	Disk     Bytes  `yaml:"disk,omitempty"` // free for the workers; 0: not told
+	OS       OS     `yaml:"os,omitempty"`
+	WSL      bool   `yaml:"wsl,omitempty"`   // Linux under Windows
+	Local    bool   `yaml:"local,omitempty"` // this machine: what is not told is measured
 	// Workers fixes how many workers it gets; nil: as many as fit. 0 is possible: control process only.
 	Workers *int   `yaml:"workers,omitempty"`
 	Notes   string `yaml:"notes,omitempty"`
@@ -60,7 +62,13 @@ func (m Machine) ip() netip.Addr {
 func (m Machine) IPAddr() netip.Addr { return m.ip() }
 
 // machineKeys are the keys of a machine, in the order in which they are told.
-var machineKeys = []string{"name", "address", "ip", "cores", "threads", "ram", "disk", "os", "wsl", "local", "workers", "notes"}
+var machineKeys = []string{"name", "address", "ip", "announce", "cores", "threads", "ram", "disk", "os", "wsl", "local", "workers", "notes"}
+
+// AnnounceAddr is the public address; not valid where there is none.
+func (m Machine) AnnounceAddr() netip.Addr {
+	a, _ := netip.ParseAddr(m.Announce)
+	return a.Unmap()
+}
 
 // set gives one key of a machine its value. Errors say what is wanted.
 func (m *Machine) set(key, value string) error {
@@ -98,6 +106,8 @@ func (m *Machine) set(key, value string) error {
 		m.Address = strings.ToLower(value)
 	case "ip":
 		m.IP = strings.ToLower(value)
+	case "announce":
+		m.Announce = strings.ToLower(value)
 	case "cores":
 		return number(&m.Cores, 4096)
 	case "threads":
@@ -132,16 +142,21 @@ func (m *Machine) set(key, value string) error {
 	return nil
 }
 
-// check tells what is wrong with one machine by itself.
-func (m Machine) check() []string {
+// check tells what is wrong with one machine by itself. whole: nothing will be measured any more.
+func (m Machine) check(whole bool) []string {
 	var bad []string
+	whole = whole || !m.Local
 	if m.Name == "" {
-		bad = append(bad, "it has no name")
+		if whole {
+			bad = append(bad, "it has no name")
+		}
 	} else if !nameOK(m.Name) {
 		bad = append(bad, fmt.Sprintf("name %q: want a-z, 0-9 and - within, at most 63 characters", m.Name))
 	}
 	if m.Address == "" {
-		bad = append(bad, "it has no address")
+		if whole {
+			bad = append(bad, "it has no address")
+		}
 	} else if why := addressFault(m.Address); why != "" {
 		bad = append(bad, fmt.Sprintf("address %q: %s", m.Address, why))
 	}
@@ -154,6 +169,11 @@ func (m Machine) check() []string {
 			if b, err := netip.ParseAddr(m.Address); err == nil && a.Unmap() != b.Unmap() {
 				bad = append(bad, fmt.Sprintf("ip %s differs from address %s: ip is for machines whose address is a name", m.IP, m.Address))
 			}
+		}
+	}
+	if m.Announce != "" {
+		if a, err := netip.ParseAddr(m.Announce); err != nil || a.Zone() != "" || !a.IsGlobalUnicast() || a.IsPrivate() || sharedNAT(a.Unmap()) {
+			bad = append(bad, fmt.Sprintf("announce %q: want the public IP address that the internet sees", m.Announce))
 		}
 	}
 	if m.Cores > 0 && m.Threads > 0 && m.Threads < m.Cores {
@@ -317,7 +337,7 @@ func ParseInventory(name string, data []byte) ([]Machine, error) {
 			}
 			return r
 		}, m.Notes)
-		for _, why := range m.check() {
+		for _, why := range m.check(false) {
 			at(n, "", "machine %d: %s", i+1, clip(why))
 		}
 		out = append(out, m)

@@ -224,7 +224,7 @@ func (p *Params) check(bad *faults) {
 		return
 	}
 	for _, m := range p.Machines {
-		for _, why := range m.check() {
+		for _, why := range m.check(true) {
 			bad.add(p.Blame, "", "machine %s: %s", clip(m.Name), why)
 		}
 	}
@@ -523,6 +523,10 @@ func (l *Layout) checkHoles(bad *faults, before *State) {
 	if l.Listed > MaxWorkers {
 		bad.add(l.params.blame(), "close the holes with --renumber", "%s with those of removed machines are more than the %s that are planned", plural(l.Listed, "number"), thousands(MaxWorkers))
 	}
+	if n := l.Profile.MaxEntries; n > 0 && l.Listed*len(l.Rows) > n {
+		bad.add(l.params.blame(), "plan several clusters", "every machine gets the whole list, and %s on %s make %s entries; at most %s are written",
+			plural(l.Listed, "number"), plural(len(l.Rows), "machine"), thousands(l.Listed*len(l.Rows)), thousands(n))
+	}
 	if len(l.Parked) == 0 || l.Profile.Holes != HolesFatal {
 		return
 	}
@@ -730,23 +734,15 @@ func (l *Layout) advise() string {
 
 func (l *Layout) judgeEqual(warn, note func(string, ...any)) {
 	lo, hi := l.Rows[0], l.Rows[0]
-	var loPer, hiPer float64
-	for i, r := range l.Rows {
+	for _, r := range l.Rows {
 		if r.Units < lo.Units {
 			lo = r
 		}
 		if r.Units > hi.Units {
 			hi = r
 		}
-		per := float64(r.Machine.RAM) / float64(r.Units)
-		if i == 0 || per < loPer {
-			loPer = per
-		}
-		if i == 0 || per > hiPer {
-			hiPer = per
-		}
 	}
-	if hi.Units == lo.Units && hiPer <= 2*loPer {
+	if hi.Units == lo.Units {
 		return
 	}
 	switch {
@@ -782,8 +778,16 @@ func (l *Layout) judgeAddresses(warn func(string, ...any)) {
 	if len(private) > 0 && len(public) > 0 {
 		warn("private addresses (%s) and public ones (%s) in one plan: across address translation a machine is not reached under the address it has", few(private), few(public))
 	}
-	if l.Profile.Exposure == FromAny && len(private) > 0 {
-		warn("workers must be reachable from the internet, and %s have private addresses: forward their ports, and announce the public address", few(private))
+	if l.Profile.Exposure == FromAny {
+		var hidden []string
+		for _, r := range l.Rows {
+			if slices.Contains(private, r.Machine.Name) && r.Machine.Announce == "" {
+				hidden = append(hidden, r.Machine.Name)
+			}
+		}
+		if len(hidden) > 0 {
+			warn("workers must be reachable from the internet; with private addresses and no announce: %s. Forward their ports, and write the public address as announce", few(hidden))
+		}
 	}
 	if l.Profile.Exposure == FromControl && len(public) > 0 && len(l.Rows) > 1 {
 		warn("%s: workers take work over the open internet; put the machines into a private network, or apply the firewall rules before the first start", few(public))

@@ -14,9 +14,9 @@ func remote(holes Holes) Profile {
 	return Profile{ID: "test", Title: "a test", Numbers: ByCluster, Remote: true, NeedsIP: true, OnlyIPv4: true, ByThreads: true,
 		KeepFree: []Keep{{0, 2}}, RAMPerWorker: 2 * GiB, RAMControl: 2 * GiB, RAMSystem: GiB, Exposure: FromControl,
 		Ports: []PortRule{{"work", "tcp", 40000}}, Holes: holes, MaxWorkers: 2048, MinWorkers: 3, MinThreads: 4, Equal: true, SlowMS: 20,
-		Sizes: []Size{{128, "little"}, {1024, "more"}, {2048, "much"}, {65536, "each round costs 32 times as much"}},
+		Sizes:  []Size{{128, "little"}, {1024, "more"}, {2048, "much"}, {65536, "each round costs 32 times as much"}},
 		Unsafe: "workers take work from anyone who reaches them: apply the firewall rules",
-		Keys: []KeyNeed{{"config.yml", "needed", "needed", true, "settings and the address list"}, {"keys.yml", "needed", "never: not needed there, and secret", true, "the prover's keys"}}}
+		Keys:   []KeyNeed{{"config.yml", "needed", "needed", true, "settings and the address list"}, {"keys.yml", "needed", "never: not needed there, and secret", true, "the prover's keys"}}}
 }
 
 func box(n, threads, gib int) Machine {

@@ -97,7 +97,9 @@ type Profile struct {
 	// Unsafe says in words why a stranger must not reach the ports; "" when they tell strangers apart.
 	Unsafe string
 	// MaxWorkers is the most that are planned without being asked for by number; 0: MaxWorkers of the package.
-	MaxWorkers    int
+	MaxWorkers int
+	// MaxEntries bounds machines times listed workers: every machine gets the whole list. 0: no bound.
+	MaxEntries    int
 	MaxPerMachine int // workers of one machine without a port in the kernel's own range; 0: not limited
 	MinWorkers    int
 	MinThreads    int // of each machine
@@ -126,7 +128,7 @@ func Native() Profile {
 	return Profile{
 		ID: "native", Title: "Provost engines", Numbers: ByMachine, ByThreads: true, KeepEverywhere: true,
 		Notes: []string{
-			"each machine runs an engine of its own with its own queue: jobs are submitted to the engine that shall make them. One control process for workers on several machines is not there yet, and nothing here pretends that it is",
+			"each machine runs an engine of its own with its own queue: hand jobs in at the engine that shall make them. Workers of several machines cannot join one control process yet",
 			"workers report over a socket on their own machine: no port is opened and no firewall rule is needed",
 		},
 		KeepFree: []Keep{{0, 1}}, RAMPerWorker: 2 * GiB, RAMSystem: GiB, Holes: HolesBorne, MaxPerMachine: maxNativeWorkers,

@@ -120,7 +120,7 @@ func (s State) check() error {
 	var bad faults
 	checkMachines(&bad, "", s.Machines)
 	for _, m := range s.Machines {
-		for _, why := range m.check() {
+		for _, why := range m.check(true) {
 			bad.add("", "", "machine %s: %s", clip(m.Name), why)
 		}
 		if m.Cores < 0 || m.Cores > 4096 || m.Threads < 0 || m.Threads > 8192 || m.RAM > maxBytes || m.Disk > maxBytes || m.OS != "" && !slices.Contains(allOS, m.OS) || m.Workers != nil && (*m.Workers < 0 || *m.Workers > MaxWorkers) {

@@ -323,6 +323,20 @@ func randomAction(r *rand.Rand, kind engine.ActionKind) engine.Action {
 		return engine.CancelJobs{Jobs: engine.Selector(word()), Reason: maybe()}
 	case engine.KindFetchJob:
 		return engine.FetchJob{Job: word()}
+	case engine.KindCreateWorkers:
+		a := engine.CreateWorkers{Dir: path(), Name: maybe(), Profile: maybe(), Local: flip(), Control: maybe(), MaxWorkers: r.IntN(3000), FillHoles: flip(), Renumber: flip(), NoProbe: flip(),
+			Binary: maybe(), ConfigDir: maybe(), User: maybe()}
+		if flip() {
+			a.Inventory, a.NodeConfig = path(), path()
+		}
+		for range r.IntN(3) {
+			a.Machines, a.Add, a.Remove = append(a.Machines, text()), append(a.Add, text()), append(a.Remove, text())
+		}
+		if flip() {
+			n := r.IntN(9)
+			a.KeepFree = &n
+		}
+		return a
 	case engine.KindCreateCluster:
 		a := engine.CreateCluster{Name: maybe(), Dir: path(), Nodes: 3 + r.IntN(9), Threshold: r.IntN(9), NumValidators: 1 + r.IntN(9), WithdrawalAddresses: list(), FeeRecipientAddresses: list(),
 			Network: "hoodi", Compounding: flip(), TargetGasLimit: uint64(r.IntN(2)) * r.Uint64(), AllowLowThreshold: flip(), InsecureKeys: flip()}

@@ -45,7 +45,7 @@ that runs here, or offers to start one.`,
 	}
 	root.AddCommand(
 		a.upCmd(), a.attachCmd(), a.statusCmd(), a.checkCmd(), a.doctorCmd(), a.demoCmd(), a.simnetCmd(), a.downCmd(),
-		group("create", "make something new", a.createClusterCmd()),
+		group("create", "make something new", a.createClusterCmd(), a.createWorkersCmd()),
 		group("verify", "check something that is there", a.verifyClusterCmd()),
 		group("submit", "hand in work", a.submitJobCmd()),
 		group("fetch", "bring results", a.fetchJobCmd()),
@@ -76,7 +76,7 @@ that runs here, or offers to start one.`,
 }
 
 // actWords are the commands that make an action; Parse runs no others.
-var actWords = []string{"pause worker", "resume worker", "restart worker", "submit job", "cancel job", "fetch job", "create cluster", "verify cluster",
+var actWords = []string{"pause worker", "resume worker", "restart worker", "submit job", "cancel job", "fetch job", "create cluster", "create workers", "verify cluster",
 	"unlock", "lock", "ack alert", "mute alert", "acts cancel", "down"}
 
 // finishTree gives every command the same manners.
@@ -236,7 +236,9 @@ func helpText(cmd *cobra.Command) string {
 			fmt.Fprintf(&b, "  %-*s  %s\n", n, k.Name(), k.Short)
 		}
 	}
-	for _, g := range flagGroups(cmd.LocalNonPersistentFlags()) {
+	local := cmd.LocalNonPersistentFlags()
+	local.SortFlags = cmd.Flags().SortFlags // some commands put what is needed first
+	for _, g := range flagGroups(local) {
 		if f := g.flags.FlagUsages(); f != "" {
 			b.WriteString("\n" + g.title + ":\n" + f)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"app.provost/engine"
@@ -21,6 +22,9 @@ func Plan(w io.Writer, p engine.Plan, st Style) error {
 	line := func(name, text string) { fmt.Fprintf(&b, "  %s %s\n", pad(name, 9, false), text) }
 	for i, s := range p.Steps {
 		line(label("steps", i), fmt.Sprintf("%d %s: %s", i+1, st.clean(s.Name), st.clean(s.Text)))
+	}
+	if err := planTable(&b, p.Table, st); err != nil {
+		return err
 	}
 	if n := len(p.Targets); n > 0 {
 		line("touches", list(p.Targets, st))
@@ -45,6 +49,9 @@ func Plan(w io.Writer, p engine.Plan, st Style) error {
 	for _, s := range p.Warnings {
 		line(st.paint("warn", "warning "), st.clean(s))
 	}
+	for i, s := range p.Notes {
+		line(label("note", i), st.clean(s))
+	}
 	if p.Undo != "" {
 		line("undo", st.clean(p.Undo))
 	}
@@ -53,6 +60,50 @@ func Plan(w io.Writer, p engine.Plan, st Style) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// tableRows is how many rows of a plan's table are written as text; those that call for a look are among them.
+const tableRows = 64
+
+// planTable writes a plan's table, indented; JSON has every row of it.
+func planTable(b *strings.Builder, t *engine.PlanTable, st Style) error {
+	if t == nil || len(t.Rows) == 0 {
+		return nil
+	}
+	n := len(t.Columns)
+	rows, words := [][]string{append([]string{""}, t.Columns...)}, [][]string{append([]string{""}, t.Columns...)}
+	for i := range words[0] {
+		words[0][i] = "head"
+	}
+	left := max(tableRows-len(t.Marked), 8)
+	skipped := 0
+	for i, r := range t.Rows {
+		marked := slices.Contains(t.Marked, i)
+		if !marked {
+			if left--; left < 0 {
+				skipped++
+				continue
+			}
+		} else if len(rows) > 2*tableRows {
+			skipped++
+			continue
+		}
+		cells, marks := make([]string, n+1), make([]string, n+1)
+		for j := range min(n, len(r)) {
+			cells[j+1] = st.clean(r[j])
+		}
+		if marked {
+			cells[0], marks[0], marks[n] = "!", "warn", "warn"
+		}
+		rows, words = append(rows, cells), append(words, marks)
+	}
+	if err := grid(b, st, rows, nil, words); err != nil {
+		return err
+	}
+	if skipped > 0 {
+		fmt.Fprintf(b, "   and %d more rows; -o json has them all\n", skipped)
+	}
+	return nil
 }
 
 func label(name string, i int) string {
@@ -132,6 +183,9 @@ func Receipt(w io.Writer, r engine.Receipt, st Style) error {
 			break
 		}
 		fmt.Fprintf(&b, "  %s %s\n", st.clean(f.Mode), st.clean(f.Path))
+	}
+	if err := planTable(&b, r.Table, st); err != nil {
+		return err
 	}
 	for _, f := range r.Facts {
 		fmt.Fprintf(&b, "  %s: %s\n", st.clean(f.Name), st.clean(f.Value))
