@@ -87,8 +87,10 @@ type Field struct {
 	Secrets func(a Answers) []string
 	// Note says something useful beside a value that is right: "2 nodes may be down".
 	Note func(value string, a Answers) string
-	// When hides the field unless it holds; nil is always.
+	// When hides the field unless it holds; nil is always. It may look at fields before it only.
 	When func(a Answers) bool
+	// Idle says why an answer has no meaning while the field is hidden.
+	Idle string
 }
 
 // Step is one page: a few fields that belong together.
@@ -116,6 +118,9 @@ type Flow struct {
 	// nil: what the plan asks for is enough. It is for guided flows only: a command with
 	// all its flags asks what its plan asks.
 	Consent func(a Answers) string
+	// Given makes whole what flags and files say: an answer that another one implies. Nil:
+	// there is none.
+	Given func(a Answers) Answers
 	// Build makes the action. Relative paths are those of the front end, which gives
 	// absolute ones. Its error is an *engine.Problem with Field set.
 	Build func(a Answers) (engine.Action, error)

@@ -160,14 +160,21 @@ func TestLeanWalkAsksOnlyWhatIsMissing(t *testing.T) {
 func TestGivenAnswersAreNotAskedAndCanBeChanged(t *testing.T) {
 	f := CreateCluster()
 	w := NewWalk(Session{Flow: f, Answers: Answers{"nodes": "4", "network": "hoodi"}, From: map[Key]string{"nodes": "--nodes", "network": "--network"}})
-	if _, q, _ := w.Question(); q.Key != "name" {
+	if _, q, _ := w.Question(); q.Key != "definition-file" {
 		t.Fatalf("asks %s first", q.Key)
 	}
-	if !w.Back() {
-		t.Fatal("what was given can't be changed")
+	if err := w.Answer(""); err != nil {
+		t.Fatal(err)
+	}
+	if _, q, _ := w.Question(); q.Key != "name" {
+		t.Fatalf("asks %s next", q.Key)
+	}
+	w.Goto(0)
+	if err := w.Answer(""); err != nil {
+		t.Fatal(err)
 	}
 	if _, q, _ := w.Question(); q.Key != "network" || w.Value() != "hoodi" {
-		t.Fatalf("back at %s = %q", q.Key, w.Value())
+		t.Fatalf("goes to %s = %q", q.Key, w.Value())
 	}
 	// A wrong value that was given is asked for.
 	w = NewWalk(Session{Flow: f, Answers: Answers{"nodes": "2"}, From: map[Key]string{"nodes": "--nodes"}, Lean: true})

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"app.provost/engine"
@@ -78,6 +79,27 @@ func (f Flow) Missing(facts Facts, a Answers) []Key {
 				out = append(out, q.Key)
 			}
 		}
+	}
+	return out
+}
+
+// Idle lists answers that were given and have no meaning beside the others, with the
+// reason.
+func (f Flow) Idle(facts Facts, a Answers) []Fault {
+	full := f.Complete(facts, a)
+	steps := f.Shown(full)
+	var out []Fault
+	for _, k := range f.Keys() {
+		v := strings.TrimSpace(a[k])
+		if _, _, shown := At(steps, k); shown || v == "" || v == "false" {
+			continue
+		}
+		q, _ := f.Field(k)
+		why := q.Idle
+		if why == "" {
+			why = "it has no meaning beside the other answers"
+		}
+		out = append(out, Fault{Key: k, Err: errors.New(why)})
 	}
 	return out
 }

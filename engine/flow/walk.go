@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -125,52 +126,44 @@ func (w *Walk) Goto(step int) bool {
 	return true
 }
 
-// Resume goes on at the step with this id, as if all before it had been asked just now.
+// Resume goes on at the step with this id, as if all before it had been asked just now;
+// behind the last step if there is none with it. What is wrong before it is asked first.
 func (w *Walk) Resume(id string) {
-	for i, s := range w.Steps() {
-		if s.ID != id || len(s.Fields) == 0 {
-			continue
+	w.trail, w.at = nil, ""
+	for _, s := range w.Steps() {
+		if s.ID == id && len(s.Fields) > 0 {
+			w.at = s.Fields[0].Key
+			break
 		}
-		w.trail = nil
-		for _, b := range w.Steps()[:i] {
-			for _, q := range b.Fields {
-				w.trail = append(w.trail, q.Key)
-			}
+		for _, q := range s.Fields {
+			w.trail = append(w.trail, q.Key)
 		}
-		w.at = s.Fields[0].Key
-		if err := w.firstFault(w.at); err != "" {
-			w.at = err
-		}
+	}
+	faults := w.flow.Faults(w.facts, w.answers)
+	if len(faults) == 0 {
 		return
+	}
+	first := faults[0].Key
+	if i := slices.Index(w.trail, first); i >= 0 {
+		w.at, w.trail = first, w.trail[:i]
 	}
 }
 
-// Point goes to the question of a key, as when a check has found its answer wrong.
+// Point goes to the question of a key, as when a check has found its answer wrong; after
+// it only what has become wrong is asked.
 func (w *Walk) Point(k Key) bool {
-	i, _, ok := At(w.Steps(), k)
+	_, _, ok := At(w.Steps(), k)
 	if ok {
 		if w.at != "" {
 			w.trail = append(w.trail, w.at)
 		}
-		w.at, w.within = k, w.Steps()[i].ID
+		w.at, w.within = k, nowhere
 	}
 	return ok
 }
 
-// firstFault is the first field before a key whose answer is wrong, "" for none.
-func (w *Walk) firstFault(until Key) Key {
-	for _, f := range w.flow.Faults(w.facts, w.answers) {
-		if f.Key == until {
-			return ""
-		}
-		i, j, _ := At(w.Steps(), f.Key)
-		ui, uj, ok := At(w.Steps(), until)
-		if !ok || i < ui || i == ui && j < uj {
-			return f.Key
-		}
-	}
-	return ""
-}
+// nowhere is the ID of no step.
+const nowhere = "\x00"
 
 // next is the first question after a key that has to be asked, "" for none.
 func (w *Walk) next(after Key) Key {

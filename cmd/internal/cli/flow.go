@@ -45,6 +45,9 @@ func (a *app) guided(c *cobra.Command, f flow.Flow, do func(*cobra.Command, engi
 				return err
 			}
 		}
+		if f.Given != nil {
+			g.answers = f.Given(g.answers)
+		}
 		missing := f.Missing(g.facts, g.answers)
 		asks := len(missing) > 0 && a.asks() && !isPlanning(cmd)
 		switch {
@@ -165,11 +168,8 @@ func cause(err error) error {
 func (g *guide) faults() error {
 	var all []engine.Problem
 	full := g.flow.Complete(g.facts, g.answers)
-	for _, f := range g.flow.Faults(g.facts, g.answers) {
+	for _, f := range append(g.flow.Faults(g.facts, g.answers), g.flow.Idle(g.facts, g.answers)...) {
 		p := engine.Problem{Code: engine.CodeUsage, Exit: engine.ExitUsage, Doing: words(g.cmd), Field: string(f.Key), Cause: fmt.Sprintf("--%s: %s", f.Key, print.Clean(f.Err.Error()))}
-		if q, ok := g.flow.Field(f.Key); ok && q.Kind == flow.SecretFile {
-			p.Cause = fmt.Sprintf("--%s: %v", f.Key, f.Err)
-		}
 		if n := g.lines[f.Key]; n > 0 {
 			p.Remedy = fmt.Sprintf("correct line %d of %s", n, print.Clean(g.file))
 		} else if full[f.Key] != "" {

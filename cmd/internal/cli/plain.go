@@ -496,6 +496,11 @@ func (p *plain) review(o flow.Outcome) error {
 			p.line("     %s: %s", q.Title, v)
 		}
 	}
+	for _, f := range p.s.Flow.Idle(p.s.Facts, p.w.Answers()) {
+		if p.s.From[f.Key] != "" {
+			p.line("  Left out: --%s, because %s.", f.Key, f.Err)
+		}
+	}
 	if n := len(o.Plan.Files); n > 0 {
 		where := ""
 		if len(o.Plan.Targets) > 0 {
@@ -530,7 +535,7 @@ func (p *plain) review(o flow.Outcome) error {
 		if err != nil {
 			return err
 		}
-		name, save := strings.CutPrefix(got, "s ")
+		name, save := strings.CutPrefix(got+" ", "s ")
 		n, nerr := strconv.Atoi(got)
 		switch {
 		case got == phrase:
@@ -541,7 +546,7 @@ func (p *plain) review(o flow.Outcome) error {
 				return err
 			}
 			p.line("A dry run: nothing was done.")
-		case save || got == "s":
+		case save:
 			path, err := p.s.Save(strings.TrimSpace(name), o.Answers)
 			if err != nil {
 				p.line("  %s", err)
