@@ -37,6 +37,9 @@ const (
 	CodeSharesFew      Code = "combine.too-few"  // fewer nodes than the threshold
 	CodeNoHistory      Code = "combine.no-history"
 	CodeArchiveBroken  Code = "archive.unreadable" // not an export of a node, damaged, or sealed for somebody else
+	CodeProverParams   Code = "prover.params"      // a GPU, key, server or name of a prover is not valid
+	CodeProverTwice    Code = "prover.twice"       // a key, GPU or name is used by another prover already
+	CodeProverUnfit    Code = "prover.unfit"       // the machine lacks what the provers need
 
 	// Findings: what the engine raises by itself.
 	FindWorkerDown     Code = "worker.down"             // its process died and will be restarted
@@ -80,6 +83,7 @@ var Codes = []Code{
 	CodeStoreNewer, CodeDirUnwritable, CodeNoSpace, CodeSocketTaken, CodePortTaken, CodeConfigInvalid,
 	CodeZkeyDamaged, CodeZkeyUnfit, CodeWitnessDamaged, CodeWitnessOther, CodeJobNotVerified,
 	CodeClusterParams, CodeClusterExists, CodeClusterBroken, CodeSharesFew, CodeNoHistory, CodeArchiveBroken,
+	CodeProverParams, CodeProverTwice, CodeProverUnfit,
 	FindWorkerDown, FindWorkerDying, FindWorkerStale, FindWorkerShared, FindPauseEnding, FindJobFailed, FindJobsWaiting,
 	FindHostMemory, FindHostDisk, FindHostClock, FindHostHugepages, FindHostSilent,
 	FindGPULost, FindGPUHot, FindGPUXid, FindGPUSilent, FindVerifierDown,
