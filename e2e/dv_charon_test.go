@@ -123,3 +123,56 @@ func TestOneProgramOnADirectoryWithCharon(t *testing.T) {
 	}
 	n.stop()
 }
+
+// A copy of Charon's directory that runs elsewhere is named by our nodes, with both places; Charon,
+// which is told so in a field that it does not know, goes on as before.
+func TestTwinOfCharon(t *testing.T) {
+	charon := os.Getenv("CHARON_BIN")
+	if charon == "" {
+		t.Skip("needs a Charon binary: set CHARON_BIN to one")
+	}
+	t.Parallel()
+	p := newCluster(t, 4, 2)
+	p.startChain("--slot-duration", "6s", "--slots-per-epoch", "4", "--genesis-in", "20s")
+	theirs := p.nodes[3]
+	twin := p.copyOf(theirs, "twin")
+	theirs.runCharon(charon, "--simnet-validator-mock", "--simnet-validator-keys-dir", filepath.Join(theirs.dir, "validator_keys"))
+	for _, n := range p.nodes[:3] {
+		n.start()
+	}
+	eventually(t, 90*time.Second, "Charon is a peer of ours", func() error {
+		row, err := p.nodes[0].clusterRow()
+		if err == nil && (row.PeersUp == nil || *row.PeersUp != 4) {
+			err = fmt.Errorf("%+v", row)
+		}
+		return err
+	})
+	log := filepath.Join(p.dir, "charon.log")
+	twin.start()
+	for _, n := range []*node{p.nodes[0], p.nodes[1], p.nodes[2], twin} {
+		eventually(t, 2*time.Minute, n.name+" names the node that runs twice", func() error {
+			alerts, err := n.twice()
+			if err == nil && (len(alerts) != 1 || !strings.HasPrefix(alerts[0].Title, "node3 runs twice: ")) {
+				err = fmt.Errorf("%v", alerts)
+			}
+			return err
+		})
+	}
+	before := read(t, log)
+	time.Sleep(70 * time.Second) // Charon asks every minute
+	after := strings.TrimPrefix(read(t, log), before)
+	for line := range strings.Lines(after) {
+		if strings.Contains(strings.ToLower(line), "peerinfo") && (strings.Contains(line, "WARN") || strings.Contains(line, "ERRO")) {
+			t.Errorf("Charon says: %s", line)
+		}
+	}
+	if !strings.Contains(after, "slot") {
+		t.Errorf("Charon fell silent: %s", after)
+	}
+	for _, n := range p.nodes[:3] {
+		if alerts, err := n.twice(); err != nil || len(alerts) != 1 {
+			t.Errorf("%s, a minute later: %v %v", n.name, alerts, err)
+		}
+	}
+	p.nothingSlashable()
+}
