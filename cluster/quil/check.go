@@ -139,12 +139,13 @@ func (k *checker) nearest(name string, known map[string]Key) (right string, sure
 			return k.e.Address.Lists[0].Key, true
 		}
 	}
-	best := 3
+	const near = 3
+	best := near
 	for path := range known {
 		if parent(path) != parent(name) {
 			continue
 		}
-		if d := distance(strings.ToLower(path), strings.ToLower(name), best); d < best || d == best && d < 3 && path < right {
+		if d := distance(strings.ToLower(path), strings.ToLower(name), near); d < best || d == best && d < near && path < right {
 			best, right = d, path
 		}
 	}

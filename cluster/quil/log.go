@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -145,7 +146,7 @@ func field(raw json.RawMessage) (string, bool) {
 		return string(raw), !slices.Contains([]string{"null", "{"}, string(raw)) && raw[0] != '{'
 	}
 	var s string
-	if json.Unmarshal(raw, &s) != nil {
+	if json.Unmarshal(raw, &s) != nil || strings.ContainsFunc(s, unicode.IsControl) {
 		return "", false
 	}
 	return s, true
