@@ -53,6 +53,8 @@ type Note struct {
 	Archive  string `json:"archive,omitempty"`
 	SHA256   string `json:"sha256,omitempty"`
 	Finished bool   `json:"finished,omitempty"`
+	// Waiting says of a moved node that its directory was a restored copy that was never started.
+	Waiting bool `json:"waiting,omitempty"`
 }
 
 type file struct {

@@ -67,6 +67,7 @@ var onlyIn = []struct {
 	{"github.com/NVIDIA/go-nvml", []string{"prover/gpu"}, "only the GPU room needs a twin for systems without NVML"},
 	{"github.com/herumi/bls-eth-go-binary", []string{"cluster/internal/bls"}, "keys have one door"},
 	{"github.com/consensys/gnark-crypto", []string{"prover/zkey"}, "the prover has one door"},
+	{"filippo.io/age", []string{"cluster/pack"}, "what a node is sealed with has one door"},
 	{"github.com/spf13/cobra", []string{"cmd/"}, "only the command line parses flags"},
 	{"github.com/prometheus/", []string{"engine/monitor"}, "numbers for the scrape come from the snapshot, in one place"},
 	{"github.com/attestantio/go-eth2-client", []string{"cluster/internal/beacon", "cluster/dv", "cluster/dv/internal/signdata", "cluster/simnet"}, "the chain's object shapes and their hashes come from one library: the client fetches them, signdata codes them, dv carries them, and the practice chain checks them by its own means"},
