@@ -146,7 +146,7 @@ func (f Flow) Shown(a Answers) []Step {
 }
 
 // All lists the flows.
-func All() []Flow { return []Flow{CreateCluster()} }
+func All() []Flow { return []Flow{CreateCluster(), CreateWorkers()} }
 
 // ByID finds the flow of a command.
 func ByID(id ID) (Flow, bool) {

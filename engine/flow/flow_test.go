@@ -19,6 +19,8 @@ func sample(f Flow) Answers {
 	switch f.ID {
 	case CreateClusterID:
 		return Answers{"network": "hoodi", "name": "hoodi-b", "nodes": "4", "withdrawal-addresses": exampleAddress, "fee-recipient-addresses": exampleAddress}
+	case CreateWorkersID:
+		return Answers{"dir": "/x/farm", "profile": "native", "cluster-name": "farm", "machine": exampleMachine + "\nname=m02,address=192.168.0.202,threads=64,ram=64GiB"}
 	}
 	return nil
 }
@@ -217,7 +219,7 @@ func TestHiddenAnswersDoNotCount(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for _, f := range flows() {
 		hiddenOnce := map[Key]bool{}
-		for range 2000 {
+		for range 500 {
 			a := randomAnswers(rnd, f)
 			full := f.Complete(Facts{}, a)
 			shown := map[Key]bool{}
@@ -266,7 +268,7 @@ func TestEveryAnswerCounts(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	for _, f := range flows() {
 		used := map[Key]bool{}
-		for range 4000 {
+		for range 1000 {
 			a := randomAnswers(rnd, f)
 			full := f.Complete(Facts{}, a)
 			want, err := f.Build(full)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"app.provost/engine"
+	"app.provost/engine/flow"
 
 	"github.com/spf13/cobra"
 )
@@ -76,5 +77,6 @@ quil-1.4.21, quil-2.0.6, quil-2.1.0.22, …`,
 		}
 		return a.oneShot(cmd, act, nil)
 	}
+	a.guided(c, flow.CreateWorkers(), func(cmd *cobra.Command, act engine.Action) error { return a.oneShot(cmd, act, nil) })
 	return c
 }

@@ -34,8 +34,10 @@ func (a *app) guided(c *cobra.Command, f flow.Flow, do func(*cobra.Command, engi
 		if a.capture != nil {
 			return direct(cmd, args)
 		}
-		if err := a.charonEnv(cmd.Flags()); err != nil {
-			return err
+		if f.ID == flow.CreateClusterID {
+			if err := a.charonEnv(cmd.Flags()); err != nil {
+				return err
+			}
 		}
 		g := &guide{app: a, cmd: cmd, flow: f, lines: map[flow.Key]int{}, from: map[flow.Key]string{}, hide: map[string]bool{}}
 		defer g.forget()

@@ -123,10 +123,15 @@ func (p *plain) showTable(s flow.Step) {
 		return
 	}
 	p.table = text
+	p.rowsAsLines(rows)
+}
+
+// rowsAsLines says a table for who cannot see columns, header first.
+func (p *plain) rowsAsLines(rows [][]string) {
 	for _, r := range rows[1:] {
 		var parts []string
 		mark := ""
-		for i, cell := range r {
+		for i, cell := range r[:min(len(r), len(rows[0]))] {
 			switch {
 			case rows[0][i] == "" && cell != "":
 				mark = " (this one)"
@@ -298,6 +303,9 @@ func yesOrNo(v string) string {
 // maxRows bounds what is typed in lines.
 const maxRows = 4096
 
+// maxTable is how many rows of a plan's table are read out.
+const maxTable = 64
+
 func lines(v string) string {
 	n := strings.Count(v, "\n") + 1
 	if n == 1 {
@@ -447,6 +455,9 @@ func (p *plain) checks() (flow.Outcome, error) {
 		return flow.Outcome{}, errBack
 	}
 	p.line("  passed: the plan can be carried out as things are now")
+	for _, n := range plan.Notes {
+		p.line("  note: %s", n)
+	}
 	for _, w := range plan.Warnings {
 		p.line("  warning: %s", w)
 	}
@@ -494,6 +505,12 @@ func (p *plain) review(o flow.Outcome) error {
 				v += " (" + f + ")"
 			}
 			p.line("     %s: %s", q.Title, v)
+		}
+	}
+	if t := o.Plan.Table; t != nil && len(t.Rows) > 0 {
+		p.rowsAsLines(append([][]string{t.Columns}, t.Rows[:min(len(t.Rows), maxTable)]...))
+		if n := len(t.Rows) - maxTable; n > 0 {
+			p.line("  and %d more; -o json of the plan has them all", n)
 		}
 	}
 	for _, f := range p.s.Flow.Idle(p.s.Facts, p.w.Answers()) {
