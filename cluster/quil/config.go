@@ -412,6 +412,8 @@ type Rendered struct {
 	// Fragment: there was no config.yml to begin with. What is rendered is the manager's part only, to be rendered
 	// again into the file that the node makes when it first starts.
 	Fragment bool
+	// Findings are what is wrong in the file still: rendering changes the manager's keys only.
+	Findings []Finding
 	// Reformatted: the file was laid out in a way that could not be kept. Keys, order and comments are as they were.
 	Reformatted bool
 }
@@ -446,10 +448,57 @@ func (e Era) Config(existing []byte, p Plan, machine string) (Rendered, error) {
 			continue
 		}
 		todo = append(todo, d)
-		r.Changes = append(r.Changes, Change{d.path, e.show(d.path, v), e.show(d.path, d.node()), d.why})
+		r.Changes = append(r.Changes, e.change(d, v))
 	}
-	r.Config, r.Reformatted, err = before.set(todo)
+	if r.Config, r.Reformatted, err = before.set(todo); err != nil || r.Fragment {
+		return r, err
+	}
+	r.Findings, err = e.Check(r.Config.Export(), p, machine)
 	return r, err
+}
+
+// change tells an edit of a key whose value was v; nil: there was none.
+func (e Era) change(d edit, v *yaml.Node) Change {
+	c := Change{Key: d.path, Before: e.show(d.path, v), After: e.show(d.path, d.node()), Why: d.why}
+	if !d.isList() {
+		c.Text = fmt.Sprintf("%s: %s becomes %s", d.path, cmp.Or(c.Before, "nothing"), c.After)
+		return c
+	}
+	var old []*yaml.Node
+	if v != nil {
+		old = v.Content
+	}
+	var changed, fresh, gone []Core
+	for i := range max(len(old), len(d.list)) {
+		switch {
+		case i >= len(old):
+			fresh = append(fresh, Core(i+1))
+		case i >= len(d.list):
+			gone = append(gone, Core(i+1))
+		case old[i].Kind != yaml.ScalarNode || old[i].Value != d.list[i]:
+			changed = append(changed, Core(i+1))
+		}
+	}
+	c.Text = fmt.Sprintf("%s: a list of %d becomes one of %d", d.path, len(old), len(d.list))
+	for _, s := range []struct {
+		what  string
+		cores []Core
+	}{{"changed", changed}, {"new", fresh}, {"gone", gone}} {
+		if len(s.cores) > 0 {
+			c.Text += fmt.Sprintf("; %s: core %s", s.what, few(s.cores))
+		}
+	}
+	return c
+}
+
+// few writes numbers as ranges, of which it tells the first ones.
+func few(c []Core) string {
+	const most = 6
+	parts := strings.Split(ranges(c), ",")
+	if len(parts) > most {
+		return strings.Join(parts[:most], ",") + fmt.Sprintf(" and %d more ranges", len(parts)-most)
+	}
+	return strings.Join(parts, ",")
 }
 
 const fragmentHead = `# The part of config.yml that lists the workers. The node makes the rest when it first starts.

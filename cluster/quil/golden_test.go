@@ -101,7 +101,10 @@ func picture(w io.Writer, e Era, p Plan, existing []byte) error {
 			return err
 		}
 		for _, c := range r.Changes {
-			fmt.Fprintf(w, "change %s: %s -> %s (%s)\n", c.Key, c.Before, c.After, c.Why)
+			fmt.Fprintf(w, "change %s (%s)\n  before %s\n  after  %s\n", c.Text, c.Why, c.Before, c.After)
+		}
+		for _, f := range r.Findings {
+			fmt.Fprintf(w, "found %s %s in line %d, %s: %s: %s\n", f.Severity, f.Code, f.Line, f.Key, f.Text, f.Remedy)
 		}
 		fmt.Fprintf(w, "fragment %v, reformatted %v\n-- config.yml\n%s", r.Fragment, r.Reformatted, r.Config.Export())
 	}

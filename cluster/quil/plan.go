@@ -131,7 +131,9 @@ type Change struct {
 	Key    string `json:"key"`
 	Before string `json:"before"`
 	After  string `json:"after"`
-	Why    string `json:"why"`
+	// Text says the change in one line of bounded length: of a list, which cores' entries change.
+	Text string `json:"text"`
+	Why  string `json:"why"`
 }
 
 // Severity of a finding.
