@@ -465,12 +465,20 @@ func (w *Wizard) reviewText(l *page.Look, width int) text {
 	for _, s := range p.Steps {
 		fact(s.Name, s.Text)
 	}
-	for i, f := range p.Files {
-		if i == maxFiles && len(p.Files) > maxFiles+1 {
-			fact("writes", fmt.Sprintf("and %d more", len(p.Files)-i))
-			break
+	files := func() {
+		for i, f := range p.Files {
+			if i == maxFiles && len(p.Files) > maxFiles+1 {
+				fact("writes", fmt.Sprintf("and %d more", len(p.Files)-i))
+				break
+			}
+			fact("writes", f.Path+"  "+f.Mode)
 		}
-		fact("writes", f.Path+"  "+f.Mode)
+	}
+	few := len(p.Files) <= 4 // many stand last: what can't be undone must not be below them
+	if few {
+		files()
+	} else {
+		fact("writes", fmt.Sprintf("%d files and directories, listed at the end", len(p.Files)))
 	}
 	fact("checked", "the engine makes the plan again before it acts; another plan asks again")
 	w.warnings(&t, width)
@@ -485,6 +493,10 @@ func (w *Wizard) reviewText(l *page.Look, width int) text {
 			s += ` \`
 		}
 		t.add(seg{text: "  " + s, st: theme.Text.S()})
+	}
+	if !few {
+		t.add()
+		files()
 	}
 	if w.unsure {
 		t.say(width, 0, theme.Warn.S(), "An earlier request may have been taken: the acts (0) say so.")

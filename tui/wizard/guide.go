@@ -451,7 +451,7 @@ func (g *Guide) look(h page.Host) {
 
 // save writes the answers file that the review offers.
 func (g *Guide) save(h page.Host) {
-	w, s, a := g.review, g.o.Session, g.answers()
+	w, s, a := g.review, g.o.Session, g.complete()
 	path := strings.ReplaceAll(string(g.f.ID), " ", "-") + ".yaml"
 	if name := a["name"]; name != "" && !strings.ContainsAny(name, "/\\ .") {
 		path = name + ".yaml"
@@ -711,6 +711,18 @@ func (g *Guide) checkKey(h page.Host, key string) {
 // value is the answer of a field that is chosen and not typed.
 func (g *Guide) value(q flow.Field) string { return g.complete()[q.Key] }
 
+// options are what a field can be chosen from. Where nothing need be chosen, that comes first.
+func (g *Guide) options(q flow.Field) []flow.Option {
+	if q.Options == nil {
+		return nil
+	}
+	list := q.Options(g.facts, g.complete())
+	if q.Kind == flow.Choice && q.Optional && q.Default == nil && len(list) > 0 {
+		list = append([]flow.Option{{Title: "as usual"}}, list...)
+	}
+	return list
+}
+
 // pick changes a field that is chosen and not typed.
 func (g *Guide) pick(q flow.Field, key string) bool {
 	if q.Kind == flow.Bool {
@@ -724,10 +736,7 @@ func (g *Guide) pick(q flow.Field, key string) bool {
 		}
 		return true
 	}
-	if q.Options == nil {
-		return false
-	}
-	options := q.Options(g.facts, g.complete())
+	options := g.options(q)
 	if len(options) == 0 {
 		return false
 	}

@@ -329,10 +329,7 @@ func (g *Guide) choiceText(t *guideText, head []seg, q flow.Field, value string,
 		t.add(append(head, seg{text: word, st: theme.Key.S(), tab: tab})...)
 		return
 	}
-	var options []flow.Option
-	if q.Options != nil {
-		options = q.Options(g.facts, g.complete())
-	}
+	options := g.options(q)
 	if len(options) == 0 {
 		t.add(append(head, seg{text: "nothing to choose from", st: theme.Warn.S(), tab: tab})...)
 		return
