@@ -83,6 +83,7 @@ func run() engine.ExitCode {
 			return attachedScreen(ctx, l, e, o)
 		},
 		Guide: guide,
+		Plain: func() { plainLines.Store(true) },
 		Demo:  func(ctx context.Context, o cli.DemoOptions) error { return runDemo(ctx, l, o) },
 		Simnet: func(ctx context.Context, o cli.SimnetOptions) error {
 			return wire.RunSimnet(ctx, wire.SimnetOptions{Locks: o.Locks, Listen: o.Listen, SlotDuration: o.SlotDuration, SlotsPerEpoch: o.SlotsPerEpoch,
@@ -149,12 +150,27 @@ func actor() engine.Actor {
 	return a
 }
 
-// progress shows on a terminal how a long act stands, in one line that goes again.
+// plainLines is set when nothing may move the cursor.
+var plainLines atomic.Bool
+
+// sayEvery is how often a line of its own tells how a long act stands.
+const sayEvery = 5 * time.Second
+
+// progress shows on a terminal how a long act stands: in one line that goes again, or
+// in a line of its own now and then. It is called by one goroutine.
 func progress() func(string) {
 	if !term.IsTerminal(2) {
 		return nil
 	}
-	return func(text string) { fmt.Fprintf(os.Stderr, "\r%s\x1b[K\r", text) }
+	var said time.Time
+	return func(text string) {
+		if !plainLines.Load() {
+			fmt.Fprintf(os.Stderr, "\r%s\x1b[K\r", text)
+		} else if now := time.Now(); now.Sub(said) >= sayEvery {
+			said = now
+			fmt.Fprintln(os.Stderr, text)
+		}
+	}
 }
 
 // screenOptions are the same for all screens.

@@ -56,6 +56,8 @@ type Deps struct {
 	// carries nothing out. Leaving is an *engine.Problem with ExitDeclined. Nil: flows are
 	// asked for line by line, as they are in accessible mode and on plain terminals.
 	Guide func(ctx context.Context, s flow.Session, o ScreenOptions) (flow.Outcome, error)
+	// Plain is called when nothing may move the cursor: for screen readers and terminals that can't.
+	Plain func()
 	// Internal are hidden commands by name ("internal-stub"): the words after the name are theirs alone.
 	Internal map[string]func(ctx context.Context, args []string) error
 
@@ -262,6 +264,9 @@ func (a *app) prepare(cmd *cobra.Command) error {
 			return usage("read environment", fmt.Sprintf("%s=%q: %v", envName(name), v, err), "correct the variable or unset it")
 		}
 	}
+	if term, _ := a.env("TERM"); a.g.accessible || term == "dumb" {
+		a.plainTalk()
+	}
 	if _, ok := a.env("NO_COLOR"); ok && a.g.color == "auto" {
 		a.g.color = "never"
 	}
@@ -279,6 +284,13 @@ func (a *app) prepare(cmd *cobra.Command) error {
 	return nil
 }
 
+// plainTalk lets nothing move the cursor from here on.
+func (a *app) plainTalk() {
+	if a.Plain != nil {
+		a.Plain()
+	}
+}
+
 // style is what standard output can do.
 func (a *app) style() print.Style { return a.styleFor(a.StdoutTTY) }
 
@@ -286,7 +298,7 @@ func (a *app) errStyle() print.Style { return a.styleFor(a.StderrTTY) }
 
 func (a *app) styleFor(tty bool) print.Style {
 	term, _ := a.env("TERM")
-	return print.Style{ASCII: a.g.ascii, Color: a.g.color == "always" || a.g.color == "auto" && tty && term != "dumb" && term != ""}
+	return print.Style{ASCII: a.g.ascii, Color: a.g.color == "always" || a.g.color == "auto" && tty && term != "dumb" && term != "" && !a.g.accessible}
 }
 
 // asks tells whether somebody is there to answer.

@@ -337,6 +337,10 @@ func (g *guide) plainLines() (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if c.Accessible {
+		g.g.accessible = true
+		g.plainTalk()
+	}
 	return c.Accessible, nil
 }
 
