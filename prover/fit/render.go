@@ -460,22 +460,31 @@ func startScript(l *Layout, a Adapter, r *Row) string {
 		fmt.Fprintf(&b, "cd %s\n", dir)
 	}
 	if p := a.Worker; p != nil && p.OpenFiles > 0 {
-		fmt.Fprintf(&b, "ulimit -n %d || echo 'fewer open files than wanted: %d' >&2\n", p.OpenFiles, p.OpenFiles)
+		fmt.Fprintf(&b, "# shellcheck disable=SC3045 # every sh that is met has it\nulimit -n %d || echo 'fewer open files than wanted: %d' >&2\n", p.OpenFiles, p.OpenFiles)
 	}
 	b.WriteString("pids=\ncontrol=\n")
-	// A stop goes to the control process first: it tells its peers before its workers go.
+	// A stop goes to the control process first: it tells its peers before its workers go. A shell starts
+	// what runs in the background with SIGINT ignored; a program that does not ask for it all the same
+	// gets SIGTERM when its time is over.
+	limit := 30
+	if p := a.Control; p != nil && p.StopTime > 0 {
+		limit = int(p.StopTime.Seconds())
+	}
 	fmt.Fprintf(&b, `stop() {
 	trap - INT TERM
 	if [ -n "$control" ]; then
 		kill -s %s "$control" 2>/dev/null || :
+		(sleep %d; kill -s TERM "$control" 2>/dev/null) &
+		timer=$!
 		wait "$control" || :
+		kill "$timer" 2>/dev/null || :
 	fi
-	for pid in $pids; do kill -s %s "$pid" 2>/dev/null || :; done
-	wait
+	for pid in $pids; do kill -s TERM "$pid" 2>/dev/null || :; done
+	for pid in $pids; do wait "$pid" || :; done
 	exit 0
 }
 trap stop INT TERM
-`, sig, sig)
+`, sig, limit)
 	workers := func() {
 		for _, run := range r.Runs {
 			fmt.Fprintf(&b, "core=%d\nwhile [ \"$core\" -le %d ]; do\n\t%s &\n\tpids=\"$pids $!\"\n\tcore=$((core + 1))\ndone\n", run.First, run.Last(), argv(*a.Worker, `"$core"`))

@@ -177,6 +177,17 @@ func (s State) check() error {
 			return fmt.Errorf("parked number %s is given twice", span(int(p.First), int(p.Last())))
 		}
 	}
+	// Numbers begin at 1 and have no gap: each belongs to a worker or is parked.
+	highest, taken := map[string]int{}, map[string]int{}
+	for k := range numbers {
+		highest[k.scope] = max(highest[k.scope], k.n)
+		taken[k.scope]++
+	}
+	for sc, top := range highest {
+		if taken[sc] != top {
+			return fmt.Errorf("%d numbers of 1 to %d belong to nobody", top-taken[sc], top)
+		}
+	}
 	for name, sum := range s.Files {
 		if name != path.Clean(name) || path.IsAbs(name) || strings.HasPrefix(name, "..") || !printable(name) || len(sum) != 64 {
 			return fmt.Errorf("impossible file %q", clip(name))

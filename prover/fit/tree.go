@@ -60,6 +60,8 @@ func explain(doing, at string, err error) error {
 		e.Kind, e.Remedy = KindNoSpace, "free some space and do it again; what was there is as it was, or is completed by the same command"
 	case errors.Is(err, fs.ErrExist):
 		e.Kind, e.Remedy = KindExists, "choose another directory"
+	case errors.Is(err, syscall.EBUSY), errors.Is(err, syscall.EXDEV):
+		e.Kind, e.Remedy = KindUsage, "it is a mount point: name a directory below it"
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ENAMETOOLONG), errors.Is(err, syscall.ELOOP):
 		e.Kind, e.Remedy = KindUsage, "choose another directory"
 	}
