@@ -58,22 +58,21 @@ func TestGuideMakesACluster(t *testing.T) {
 // Left on a page in the middle, nothing is made, and what was answered is offered again.
 func TestGuideIsLeft(t *testing.T) {
 	t.Parallel()
-	p := newPlace(t)
 	for _, keys := range [][]string{{"C-c", "C-c"}, {"Escape"}} {
-		w := newPane(t, p, 80, 24, "create", "cluster", "--nodes", "4")
-		if out, err := w.tmux("set-option", "-g", "remain-on-exit", "on"); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		w.still("a page", "step 1 of 9", "esc leave")
-		w.keys(keys...)
-		if end := w.still("the end of "+keys[0], "status 5"); strings.Contains(end, "│") {
-			t.Errorf("the screen is not whole:\n%s", end)
-		}
-		if out, err := w.tmux("kill-server"); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-		if _, err := os.Stat(filepath.Join(p.dir, ".charon")); !os.IsNotExist(err) {
-			t.Errorf("something was made: %v", err)
-		}
+		t.Run(keys[0], func(t *testing.T) {
+			p := newPlace(t)
+			w := newPane(t, p, 80, 24, "create", "cluster", "--nodes", "4")
+			if out, err := w.tmux("set-option", "-g", "remain-on-exit", "on"); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			w.still("a page", "step 1 of 9", "esc leave")
+			w.keys(keys...)
+			if end := w.still("the end", "status 5"); strings.Contains(end, "│") {
+				t.Errorf("the screen is not whole:\n%s", end)
+			}
+			if _, err := os.Stat(filepath.Join(p.dir, ".charon")); !os.IsNotExist(err) {
+				t.Errorf("something was made: %v", err)
+			}
+		})
 	}
 }

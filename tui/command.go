@@ -93,7 +93,7 @@ func init() {
 			return nil
 		}},
 		{name: "create", usage: "create [kind]", help: "opens the guide through a creation", act: true, args: creationNames, run: func(m *model, rest []string) error {
-			flows := creations()
+			flows := flow.All()
 			if len(rest) > 0 {
 				i := slices.IndexFunc(flows, func(f flow.Flow) bool { return string(f.ID) == "create "+rest[0] })
 				if i < 0 || len(rest) > 1 {
@@ -377,7 +377,7 @@ func (m *model) proposals(line string) []proposal {
 
 func creationNames(*model) []string {
 	var out []string
-	for _, f := range creations() {
+	for _, f := range flow.All() {
 		out = append(out, strings.TrimPrefix(string(f.ID), "create "))
 	}
 	return out

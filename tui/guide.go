@@ -33,9 +33,6 @@ func Guide(ctx context.Context, o Options, s flow.Session) (out flow.Outcome, ok
 	return out, ok && err == nil, err
 }
 
-// creations are the flows that make something new, in the order of the list.
-func creations() []flow.Flow { return []flow.Flow{flow.CreateCluster()} }
-
 // openCreate opens the guide through what can be created.
 func (m *model) openCreate(flows ...flow.Flow) {
 	if l := m.Look(); l.ActsOff() != "" && !l.Locked() {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"app.provost/engine"
+	"app.provost/engine/flow"
 	"app.provost/tui/page"
 	"app.provost/tui/theme"
 	"app.provost/tui/widget"
@@ -333,7 +334,7 @@ func (m *model) openWizards() {
 		{"Pause workers", start(engine.PauseWorkers{})},
 		{"Resume workers", start(engine.ResumeWorkers{})},
 		{"Restart workers", start(engine.RestartWorkers{})},
-		{"Create a cluster, workers or prover nodes", func(page.Host) { m.openCreate(creations()...) }},
+		{"Create a cluster, workers or prover nodes", func(page.Host) { m.openCreate(flow.All()...) }},
 		{"Unlock screens for a while", start(engine.UnlockScreens{})},
 		{"Lock screens", func(page.Host) { m.Act(engine.LockScreens{}) }},
 		{"Stop the engine", start(engine.StopEngine{})},
