@@ -156,9 +156,12 @@ func (w workersPlanner) draw(ctx context.Context, c engine.CreateWorkers) (drawi
 	} else {
 		at := quilPaths{word(c.Binary, "binary", "/usr/local/bin/quil-node"), word(c.ConfigDir, "config_dir", "/var/lib/quil/.config"),
 			word(c.User, "user", "quil"), word(c.NodeConfig, "node_config", "")}
-		if adapter, err = quilAdapter(era, &d.layout, at); err != nil {
+		var said quilSaid
+		if adapter, said, err = quilAdapter(era, &d.layout, at); err != nil {
 			return drawing{}, err
 		}
+		d.notes = append(d.notes, said.changes...)
+		d.layout.Warnings = append(d.layout.Warnings, said.warnings...)
 	}
 	if d.files, err = fit.Render(&d.layout, adapter); err != nil {
 		return drawing{}, err

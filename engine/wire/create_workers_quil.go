@@ -162,12 +162,13 @@ func quilPlan(l *fit.Layout, at quilPaths) quil.Plan {
 }
 
 // quilAdapter runs the processes of an era, and gives each machine its config.yml.
-func quilAdapter(e quil.Era, l *fit.Layout, at quilPaths) (fit.Adapter, error) {
+func quilAdapter(e quil.Era, l *fit.Layout, at quilPaths) (fit.Adapter, quilSaid, error) {
 	var existing []byte
+	var said quilSaid
 	if at.nodeConfig != "" {
 		var err error
 		if existing, err = readNodeConfig(at.nodeConfig); err != nil {
-			return fit.Adapter{}, err
+			return fit.Adapter{}, said, err
 		}
 	}
 	plan := quilPlan(l, at)
@@ -191,7 +192,7 @@ func quilAdapter(e quil.Era, l *fit.Layout, at quilPaths) (fit.Adapter, error) {
 	control, ok := e.Call.Control.Known()
 	worker, ok2 := e.Call.Worker.Known()
 	if !ok || !ok2 {
-		return fit.Adapter{}, fmt.Errorf("how era %s calls the node is not known", e.ID)
+		return fit.Adapter{}, said, fmt.Errorf("how era %s calls the node is not known", e.ID)
 	}
 	a := fit.Adapter{Control: program(control), Worker: program(worker),
 		Kept: map[string]string{"binary": at.binary, "config_dir": at.configDir, "user": at.user}}
@@ -209,25 +210,17 @@ func quilAdapter(e quil.Era, l *fit.Layout, at quilPaths) (fit.Adapter, error) {
 	} else {
 		a.Readme = append([]string{"config/config.yml holds secrets of the peer where this era's workers need them: send it over authenticated ways only, mode 0600."}, a.Readme...)
 	}
-	// Machines of one role have the same file: it is rendered once.
-	rendered := map[quil.Role][]byte{}
+	rendered, err := said.render(e, existing, plan)
+	if err != nil {
+		return fit.Adapter{}, said, err
+	}
 	a.Files = func(_ *fit.Layout, r *fit.Row) ([]fit.File, error) {
 		if r.Workers == 0 && !r.Control {
 			return nil, nil
 		}
-		role := plan.Role(r.Machine.Name)
-		body, ok := rendered[role]
-		if !ok {
-			out, err := e.Config(existing, plan, r.Machine.Name)
-			if err != nil {
-				return nil, err
-			}
-			body = out.Config.Export()
-			rendered[role] = body
-		}
-		return []fit.File{{Path: "config/config.yml", Mode: 0o600, Body: body}}, nil
+		return []fit.File{{Path: "config/config.yml", Mode: 0o600, Body: rendered[plan.Role(r.Machine.Name)]}}, nil
 	}
-	return a, nil
+	return a, said, nil
 }
 
 // readNodeConfig reads a config.yml. Its text is secret: errors name the path alone.
