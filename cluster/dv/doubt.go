@@ -19,6 +19,7 @@ import (
 // Errors of doubts. They pass by themselves, and are asked again until the duty's deadline.
 var (
 	errClock  = errors.New("this machine's clock differs from most peers': set it by NTP")
+	errUntold = errors.New("no peer has told its time yet, so this machine's clock is not compared")
 	errFuture = errors.New("the duty's slot has not begun by this machine's clock")
 	errBeacon = errors.New("no beacon node is in step with the chain")
 )
@@ -38,13 +39,18 @@ func (c *core) doubt(_ context.Context, duty cluster.Duty) error {
 // staleOffset is how old a peer's word about its clock may be: it is asked once a minute.
 const staleOffset = 3 * time.Minute
 
+// tellTime is how long peers that were just met are waited for: they are asked for their time at once.
+const tellTime = 10 * time.Second
+
 // clockDoubt compares the clock with the peers': when more than half of those that are known are
-// off by more than most, the fault is here.
+// off by more than most, the fault is here. Before the first has told there is nothing to compare
+// with; that is waited for while it can be expected.
 func clockDoubt(peers []Peer, now time.Time, most time.Duration) error {
-	known, off := 0, 0
+	known, off, coming := 0, 0, false
 	var worst time.Duration
 	for _, p := range peers {
 		if p.ClockOffset == nil || p.Told == nil || now.Sub(*p.Told) > staleOffset {
+			coming = coming || p.Route != "" && p.Since != nil && now.Sub(*p.Since) < tellTime
 			continue
 		}
 		known++
@@ -57,6 +63,9 @@ func clockDoubt(peers []Peer, now time.Time, most time.Duration) error {
 	}
 	if 2*off > known {
 		return fmt.Errorf("%w: %d of %d peers are off by more than %s, up to %s", errClock, off, known, most, worst.Round(time.Millisecond))
+	}
+	if known == 0 && coming {
+		return errUntold
 	}
 	return nil
 }

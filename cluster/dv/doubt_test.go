@@ -18,6 +18,12 @@ func told(far, ago time.Duration) Peer {
 	return Peer{ClockOffset: &far, Told: &at}
 }
 
+// met is a peer that was connected so long ago and has said nothing.
+func met(ago time.Duration) Peer {
+	at := time.Now().Add(-ago)
+	return Peer{Route: peer.RouteDirect, Since: &at}
+}
+
 type watchedPeers struct {
 	peers
 	status []Peer
@@ -57,6 +63,9 @@ func TestDoubts(t *testing.T) {
 		"they said so long ago":        {[]Peer{told(off, 4*time.Minute), told(off, 4*time.Minute), told(0, 0)}, up, 5, nil},
 		"old words count for nobody":   {[]Peer{told(0, 4*time.Minute), told(0, 4*time.Minute), told(off, 0)}, up, 5, errClock},
 		"no peer said anything":        {[]Peer{{}, {}, {}}, up, 5, nil},
+		"just met, asked now":          {[]Peer{met(0), {}, {}}, up, 5, errUntold},
+		"met, and it never says":       {[]Peer{met(tellTime), {}, {}}, up, 5, nil},
+		"one of them has told":         {[]Peer{met(0), told(0, 0), {}}, up, 5, nil},
 		"the slot is to come":          {nil, up, 6, errFuture},
 		"the slot is long past":        {nil, up, 1, nil},
 		"no beacon node in step":       {nil, []BeaconNode{{Name: "a", Status: beacon.StatusSyncing}, {Name: "b", Status: beacon.StatusOptimistic}}, 5, errBeacon},

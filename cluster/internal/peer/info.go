@@ -26,7 +26,7 @@ type pace struct {
 	stays time.Duration // a program counts as running since its last answer; longer than every
 }
 
-var usualPace = pace{every: time.Minute, soon: time.Second, close: 10 * time.Second, stays: 75 * time.Second}
+var usualPace = pace{every: time.Minute, soon: 300 * time.Millisecond, close: 10 * time.Second, stays: 75 * time.Second}
 
 // info is what a node says of itself, with real times.
 type info struct {
