@@ -243,9 +243,12 @@ func (d *Definition) UnmarshalJSON(data []byte) (err error) {
 
 // Signed reports whether anybody signed the definition with a wallet.
 func (d *Definition) Signed() bool {
-	if len(d.Creator.ConfigSignature) > 0 || d.Creator.Address != "" {
-		return true
-	}
+	return len(d.Creator.ConfigSignature) > 0 || d.Creator.Address != "" || d.OperatorsSigned()
+}
+
+// OperatorsSigned reports whether an operator's wallet stands in the definition. Where one does, all must;
+// a creator may sign alone, for a cluster that one process makes.
+func (d *Definition) OperatorsSigned() bool {
 	return slices.ContainsFunc(d.Operators, func(o Operator) bool {
 		return o.Address != "" || len(o.ConfigSignature) > 0 || len(o.ENRSignature) > 0
 	})

@@ -94,6 +94,9 @@ func readDefinition(ctx context.Context, p Params) (*cluster.Definition, string,
 	if err := p.checkDefinition(d); err != nil {
 		return nil, "", err
 	}
+	if slices.ContainsFunc(d.Operators, func(o cluster.Operator) bool { return o.ENR != "" }) {
+		warning = strings.TrimPrefix(warning+"; the node keys that the definition names (ENRs) are replaced: new ones are made here", "; ")
+	}
 	return d, warning, nil
 }
 
@@ -129,9 +132,9 @@ func (p Params) checkDefinition(d *cluster.Definition) error {
 		return wrong("operators", "make a definition of at least 3 nodes", "it has %d operators, a cluster needs %d to %d", len(d.Operators), MinNodes, cluster.MaxOperators)
 	}
 	for i, o := range d.Operators {
-		if o.ENR != "" || o.Address != "" || len(o.ENRSignature) > 0 || len(o.ConfigSignature) > 0 {
-			return wrong(index("operators", i), "let the operators run the key generation together (charon dkg), or make a definition without operators' addresses and ENRs",
-				"its operators have wallets or node keys of their own, which nobody here can sign with")
+		if o.Address != "" || len(o.ENRSignature) > 0 || len(o.ConfigSignature) > 0 {
+			return wrong(index("operators", i), "let the operators run the key generation together (charon dkg), or make a definition without their addresses",
+				"its operators have wallets and node keys of their own, which nobody here can sign with")
 		}
 	}
 	if d.NumValidators < 1 || d.NumValidators != len(d.Validators) {

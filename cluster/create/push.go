@@ -154,7 +154,7 @@ func (d *delivery) pushNode(ctx context.Context, n int, history string, m *meter
 	for batch := range slices.Chunk(d.items[n], pushBatch) {
 		var statuses []keymanager.Status
 		var err error
-		uncertain := false
+		uncertain := false // a request may have arrived although its answer didn't
 		for try := range pushTries {
 			if try > 0 {
 				select {
@@ -169,7 +169,10 @@ func (d *delivery) pushNode(ctx context.Context, n int, history string, m *meter
 			if statuses, err = d.clients[n].Import(ctx, batch, history); err == nil {
 				break
 			}
-			uncertain = true // it may have arrived although the answer didn't
+			uncertain = true
+			if !errors.Is(err, keymanager.ErrNoAnswer) {
+				break
+			}
 		}
 		if err != nil {
 			if uncertain {

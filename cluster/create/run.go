@@ -279,11 +279,14 @@ func (r *writer) nodeDirs(n int) []string {
 	return []string{node, filepath.Join(node, keysDirName)}
 }
 
-// definition is the one of the definition file, where there is one, as its creator agreed to it.
+// definition is the one of the definition file, where there is one, as its creator agreed to it; nobody
+// agreed to the ENRs in it, which are overwritten, as Charon does.
 // Addresses are written with their checksum, without which Charon doesn't take a definition.
 func (r *resolved) definition() cluster.Definition {
 	if r.in.definition != nil {
-		return *r.in.definition
+		d := *r.in.definition
+		d.Operators = slices.Clone(d.Operators) // they get ENRs
+		return d
 	}
 	d := cluster.Definition{
 		Name:              r.Name,

@@ -417,7 +417,7 @@ func TestKilled(t *testing.T) {
 		}
 		steps, wait := rng.IntN(4*3+3), 3000
 		if round%3 == 2 {
-			steps, wait = 4*3+1, 25000 // around the rename
+			steps, wait = 4*3+2, 5000 // around the rename
 		}
 		lines := bufio.NewScanner(out)
 		for range steps {

@@ -40,6 +40,16 @@ const (
 
 var errPrinted = errors.New("a token can't be encoded")
 
+// ErrNoAnswer means that a request or its answer was lost, or that the server failed for the moment:
+// asking again may help.
+var ErrNoAnswer = errors.New("there was no answer")
+
+// lost marks an error as ErrNoAnswer without changing its text.
+type lost struct{ error }
+
+func (l lost) Is(target error) bool { return target == ErrNoAnswer }
+func (l lost) Unwrap() error        { return l.error }
+
 // Token authorises at one server. Its zero value is none. It prints as [secret] and refuses to be
 // encoded.
 type Token struct {
@@ -266,13 +276,13 @@ func (c *Client) call(ctx context.Context, method string, body []byte, secrets [
 		if errors.As(err, &ue) {
 			err = ue.Err // the address is named by the caller
 		}
-		return err
+		return lost{err}
 	}
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes+1))
 	switch {
 	case err != nil:
-		return fmt.Errorf("read the answer: %w", err)
+		return lost{fmt.Errorf("read the answer: %w", err)}
 	case len(raw) > maxAnswerBytes:
 		return fmt.Errorf("the answer has more than %d MiB", maxAnswerBytes>>20)
 	case resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden:
@@ -284,10 +294,14 @@ func (c *Client) call(ctx context.Context, method string, body []byte, secrets [
 			Message string `json:"message"`
 		}
 		_ = json.Unmarshal(raw, &told) // without a message the number has to do
+		err := fmt.Errorf("the server answers HTTP %d", resp.StatusCode)
 		if told.Message != "" {
-			return fmt.Errorf("the server answers HTTP %d: %s", resp.StatusCode, c.clean(told.Message, secrets))
+			err = fmt.Errorf("the server answers HTTP %d: %s", resp.StatusCode, c.clean(told.Message, secrets))
 		}
-		return fmt.Errorf("the server answers HTTP %d", resp.StatusCode)
+		if resp.StatusCode >= 500 {
+			return lost{err}
+		}
+		return err
 	}
 	if err := json.Unmarshal(raw, into); err != nil {
 		return errors.New("the answer is not the JSON that the API says")

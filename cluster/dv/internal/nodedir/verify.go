@@ -94,7 +94,7 @@ func verifyShape(lock *cluster.Lock) error {
 	case d.NumValidators < 1 || d.NumValidators != len(d.Validators) || d.NumValidators != len(lock.Validators):
 		return fmt.Errorf("cluster_definition.num_validators is %d, there are %d address pairs and %d validators", d.NumValidators, len(d.Validators), len(lock.Validators))
 	}
-	if d.Signed() {
+	if d.OperatorsSigned() {
 		for i, o := range d.Operators {
 			if o.Address == "" || len(o.ConfigSignature) == 0 || len(o.ENRSignature) == 0 {
 				return fmt.Errorf("cluster_definition.operators[%d]: its address or a signature is missing, while others have theirs", i)
