@@ -3,7 +3,9 @@ package tui
 import (
 	"context"
 	"io"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"app.provost/engine"
@@ -23,7 +25,7 @@ func Guide(ctx context.Context, o Options, s flow.Session) (out flow.Outcome, ok
 	}
 	o.Engine = quiet{o.Now()}
 	o.KeepDir, o.ExportDir = "", ""
-	g := wizard.NewGuide([]flow.Flow{s.Flow}, s.Answers, wizard.GuideOptions{Absolute: filepath.Abs, Session: &s,
+	g := wizard.NewGuide([]flow.Flow{s.Flow}, s.Answers, wizard.GuideOptions{Absolute: absolute, Session: &s,
 		Agreed: func(x flow.Outcome) { out, ok = x, true }})
 	o.alone = g
 	_, err = Run(ctx, o)
@@ -39,7 +41,18 @@ func (m *model) openCreate(flows ...flow.Flow) {
 		m.Say("create: " + l.ActsOff())
 		return
 	}
-	m.Open(wizard.NewGuide(flows, nil, wizard.GuideOptions{Absolute: filepath.Abs}))
+	m.Open(wizard.NewGuide(flows, nil, wizard.GuideOptions{Absolute: absolute}))
+}
+
+// absolute is what a path means that somebody typed: from the working directory or, with
+// ~/, from the home directory.
+func absolute(path string) (string, error) {
+	if rest, ok := strings.CutPrefix(path, "~/"); ok {
+		if home, err := os.UserHomeDir(); err == nil {
+			return filepath.Join(home, rest), nil
+		}
+	}
+	return filepath.Abs(path)
 }
 
 // drawAlone shows an overlay without a dashboard behind it.

@@ -99,6 +99,9 @@ func (q Field) Problem(facts Facts, value string, a Answers) error {
 		options = q.Options(facts, a)
 	}
 	pick := func(v string) error {
+		if len(options) == 0 {
+			return nil // what there is to choose from is not known here; the engine judges
+		}
 		i := slices.IndexFunc(options, func(o Option) bool { return o.Value == v })
 		switch {
 		case i < 0:

@@ -68,6 +68,8 @@ type Field struct {
 	Kind    Kind
 	// Optional fields may be left empty.
 	Optional bool
+	// Several: a File or SecretFile takes paths by commas.
+	Several bool
 	// Twice: a person types it two times, because a wrong value can't be mended later.
 	Twice bool
 	// Options of a Choice or Many field.

@@ -131,6 +131,35 @@ func (f Flow) Field(k Key) (Field, bool) {
 	return Field{}, false
 }
 
+// BuildAt makes the action of completed answers. Their paths are made absolute by abs,
+// which knows the working directory; addresses (https://…) stay as they are.
+func (f Flow) BuildAt(a Answers, abs func(path string) (string, error)) (engine.Action, error) {
+	a = a.Clone()
+	for k, v := range a {
+		q, _ := f.Field(k)
+		switch q.Kind {
+		case File, NewDir, SecretFile:
+		default:
+			continue
+		}
+		parts := []string{v}
+		if q.Several {
+			parts = a.Items(k)
+		}
+		for i, p := range parts {
+			if strings.Contains(p, "://") {
+				continue
+			}
+			var err error
+			if parts[i], err = abs(p); err != nil {
+				return nil, engine.Problem{Code: engine.CodeUsage, Exit: engine.ExitUsage, Doing: string(f.ID), Field: string(k)}.Because(err)
+			}
+		}
+		a[k] = strings.Join(parts, ",")
+	}
+	return f.Build(a)
+}
+
 // Command is the action's command line for a person to copy. Values in hide, which are
 // paths of files that will be gone, are shown as FILE.
 func Command(a engine.Action, hide map[string]bool) string {

@@ -345,31 +345,7 @@ func (g *Guide) draft(h page.Host, step string) {
 
 // action is what would be asked for.
 func (g *Guide) action() (engine.Action, error) {
-	a := g.complete()
-	for _, s := range g.f.Steps {
-		for _, q := range s.Fields {
-			switch q.Kind {
-			case flow.File, flow.NewDir, flow.SecretFile:
-			default:
-				continue
-			}
-			parts := a.Items(q.Key)
-			for i, p := range parts {
-				if strings.Contains(p, "://") {
-					continue
-				}
-				abs, err := g.o.Absolute(p)
-				if err != nil {
-					return nil, engine.Problem{Code: engine.CodeUsage, Exit: engine.ExitUsage, Doing: string(g.f.ID), Field: string(q.Key)}.Because(err)
-				}
-				parts[i] = abs
-			}
-			if len(parts) > 0 {
-				a[q.Key] = strings.Join(parts, ",")
-			}
-		}
-	}
-	return g.f.Build(a)
+	return g.f.BuildAt(g.complete(), g.o.Absolute)
 }
 
 // check asks the engine what it thinks of the answers.
@@ -428,8 +404,9 @@ func (g *Guide) look(h page.Host) {
 	}
 	w.behind = func() { g.review, g.problem = nil, "" }
 	if s := g.o.Session; s != nil {
+		all := g.complete() // ask is called elsewhere than on the screen's goroutine
 		w.ask = func(ctx context.Context, _ engine.Engine) (engine.Plan, error) {
-			_, p, err := s.Preview(ctx, g.complete())
+			_, p, err := s.Preview(ctx, all)
 			return p, err
 		}
 		w.agree = func(h page.Host) {

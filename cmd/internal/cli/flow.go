@@ -187,31 +187,17 @@ func (g *guide) faults() error {
 	return &p
 }
 
-// build makes the action; paths become absolute, from the working directory.
+// build makes the action; paths become absolute, from the working directory or, with ~/,
+// from the home directory.
 func (g *guide) build(full flow.Answers) (engine.Action, error) {
-	full = full.Clone()
-	for k, v := range full {
-		q, _ := g.flow.Field(k)
-		switch q.Kind {
-		case flow.File, flow.NewDir, flow.SecretFile:
-		default:
-			continue
-		}
-		if strings.Contains(v, "://") {
-			continue
-		}
-		if rest, ok := strings.CutPrefix(v, "~/"); ok {
+	return g.flow.BuildAt(full, func(p string) (string, error) {
+		if rest, ok := strings.CutPrefix(p, "~/"); ok {
 			if home, ok := g.env("HOME"); ok && filepath.IsAbs(home) {
-				v = filepath.Join(home, rest)
+				p = filepath.Join(home, rest)
 			}
 		}
-		abs, err := absolute(v)
-		if err != nil {
-			return nil, engine.Problem{Code: engine.CodeUsage, Exit: engine.ExitUsage, Doing: words(g.cmd), Field: string(k)}.Because(err)
-		}
-		full[k] = abs
-	}
-	return g.flow.Build(full)
+		return absolute(p)
+	})
 }
 
 // facts are what is known of this machine: an engine that runs here and answers at
