@@ -198,6 +198,7 @@ var actions = map[ActionKind]Action{
 	KindCreateCluster:  CreateCluster{},
 	KindVerifyCluster:  VerifyCluster{},
 	KindCreateWorkers:  CreateWorkers{},
+	KindCreateProver:   CreateProver{},
 	KindUnlockScreens:  UnlockScreens{},
 	KindLockScreens:    LockScreens{},
 	KindAckAlerts:      AckAlerts{},
