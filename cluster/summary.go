@@ -71,6 +71,28 @@ type SummaryValidator struct {
 	PublicShares   []PubKey `json:"public_shares"`
 }
 
+// IdentitySchema names the JSON form of Identity.
+const IdentitySchema = "provost.enr/1"
+
+// Identity is what a node record says. Its signature was checked.
+type Identity struct {
+	Schema    string         `json:"schema"`
+	ENR       string         `json:"enr"`
+	File      string         `json:"file"` // the key file that the record is made of; "" for a record that was given
+	PeerID    string         `json:"peer_id"`
+	NodeID    string         `json:"node_id"`    // of the discovery protocol, 0x-hex
+	PublicKey string         `json:"public_key"` // compressed secp256k1, 0x-hex
+	Seq       uint64         `json:"seq"`
+	Signature string         `json:"signature"` // R and S, 0x-hex
+	Pairs     []IdentityPair `json:"pairs"`     // all of the record, in its order
+}
+
+// IdentityPair is one key of a node record, its value as people read it.
+type IdentityPair struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
 // PeerIDOf finds the network id of a node by its record's text.
 type PeerIDOf func(enr string) (id string, err error)
 

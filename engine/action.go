@@ -137,7 +137,7 @@ type CreateCluster struct {
 
 // VerifyCluster checks every hash, signature, key, share and deposit below a directory. Read-only.
 type VerifyCluster struct {
-	Dir string `json:"dir"` // absolute; a cluster, one node, or one cluster-lock.json
+	Dir string `json:"dir"` // absolute; a cluster, one node, a lock, a definition or a cluster.tar.gz
 }
 
 // UnlockScreens lets screens act for a while.
@@ -197,8 +197,9 @@ var actions = map[ActionKind]Action{
 	KindFetchJob:       FetchJob{},
 	KindCreateCluster:  CreateCluster{},
 	KindVerifyCluster:  VerifyCluster{},
+	KindShowCluster:    ShowCluster{},
+	KindShowENR:        ShowENR{},
 	KindCreateWorkers:  CreateWorkers{},
-	KindCreateProver:   CreateProver{},
 	KindUnlockScreens:  UnlockScreens{},
 	KindLockScreens:    LockScreens{},
 	KindAckAlerts:      AckAlerts{},

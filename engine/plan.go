@@ -8,6 +8,8 @@ import (
 	"io"
 	"strings"
 	"time"
+
+	"app.provost/cluster"
 )
 
 // PlanSchema is the version of Plan's JSON.
@@ -145,6 +147,10 @@ type Receipt struct {
 	Checks []Check `json:"checks,omitempty"`
 	// Facts are further results by name, in order.
 	Facts []Fact `json:"facts,omitempty"`
+	// Cluster is what a lock or a definition says (ShowCluster).
+	Cluster *cluster.Summary `json:"cluster,omitempty"`
+	// Identity is what a node record says (ShowENR).
+	Identity *cluster.Identity `json:"identity,omitempty"`
 	// Table is that of the plan which was carried out, if it had one.
 	Table *PlanTable `json:"table,omitempty"`
 }

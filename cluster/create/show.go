@@ -80,14 +80,12 @@ func Show(target string) (cluster.Summary, error) {
 	return s, nil
 }
 
-// pathOf is the absolute path of a file that is looked at; in an archive, its path within.
+// pathOf is the absolute path of a file that is looked at; in an archive, that of the archive.
 func (v *verifier) pathOf(name string) string {
-	switch {
-	case v.single != "" && v.report.Scope == ScopeDefinition && filepath.Base(v.root) == v.single:
-		return v.root
-	default:
-		return filepath.Join(v.root, filepath.FromSlash(name))
+	if d, ok := v.src.(diskSource); ok {
+		return filepath.Join(d.root, filepath.FromSlash(name))
 	}
+	return v.root
 }
 
 func peerID(text string) (string, error) {
@@ -116,37 +114,14 @@ func checksummed(s cluster.Summary) cluster.Summary {
 	return s
 }
 
-// IdentitySchema names the JSON form of Identity.
-const IdentitySchema = "provost.enr/1"
-
-// Identity is what a node record says. Its signature was checked.
-type Identity struct {
-	Schema string `json:"schema"`
-	ENR    string `json:"enr"`
-	// File is the key file that the record is made of; "" for a record that was given.
-	File      string         `json:"file"`
-	PeerID    string         `json:"peer_id"`
-	NodeID    string         `json:"node_id"`    // of the discovery protocol, 0x-hex
-	PublicKey string         `json:"public_key"` // compressed secp256k1, 0x-hex
-	Seq       uint64         `json:"seq"`
-	Signature string         `json:"signature"` // R and S, 0x-hex
-	Pairs     []IdentityPair `json:"pairs"`
-	Finding   *Finding       `json:"finding,omitempty"` // others may read the key file
-}
-
-// IdentityPair is one key of a node record, its value as people read it.
-type IdentityPair struct {
-	Key   string `json:"key"`
-	Value string `json:"value"`
-}
-
 // NodeIdentity makes the record of the node whose private key is in a file. The key is wiped before
-// it returns. Errors are *Error and carry no secret.
-func NodeIdentity(file string) (Identity, error) {
+// it returns. The finding is nil unless others may read the file. Errors are *Error and carry no
+// secret.
+func NodeIdentity(file string) (cluster.Identity, *Finding, error) {
 	const action = "read the node's key"
 	abs, err := filepath.Abs(file)
 	if err != nil {
-		return Identity{}, explain(action, file, err)
+		return cluster.Identity{}, nil, explain(action, file, err)
 	}
 	raw, info, err := readFile(abs, maxKeyFileBytes)
 	defer clear(raw)
@@ -155,40 +130,41 @@ func NodeIdentity(file string) (Identity, error) {
 		if rights, ok := explain(action, abs, err).(*Error); ok && rights.Kind == KindNotAllowed {
 			e.Kind, e.Remedy = KindNotAllowed, "run this as the owner of the file"
 		}
-		return Identity{}, e
+		return cluster.Identity{}, nil, e
 	}
 	key, err := enr.ParseKeyFile(raw)
 	if err != nil {
-		return Identity{}, &Error{Kind: KindUsage, Action: action, Path: abs, Err: err, Remedy: "take the file from a backup"}
+		return cluster.Identity{}, nil, &Error{Kind: KindUsage, Action: action, Path: abs, Err: err, Remedy: "take the file from a backup"}
 	}
 	text, err := enr.Text(key)
 	key.Wipe()
 	if err != nil {
-		return Identity{}, &Error{Kind: KindUnexpected, Action: action, Path: abs, Err: err}
+		return cluster.Identity{}, nil, &Error{Kind: KindUnexpected, Action: action, Path: abs, Err: err}
 	}
 	id, err := DecodeRecord(text)
 	if err != nil {
-		return Identity{}, err
+		return cluster.Identity{}, nil, err
 	}
 	id.File = abs
+	var finding *Finding
 	if info.Mode().Perm()&0o077 != 0 {
-		id.Finding = &Finding{ID: "modes.enr_key", File: abs, Problem: fmt.Sprintf("the private key has mode %s: others may read it", octal(info.Mode())), Remedy: "chmod 0600 " + shellQuote(abs)}
+		finding = &Finding{ID: "modes.enr_key", File: abs, Problem: fmt.Sprintf("the private key has mode %s: others may read it", octal(info.Mode())), Remedy: "chmod 0600 " + shellQuote(abs)}
 	}
-	return id, nil
+	return id, finding, nil
 }
 
 // DecodeRecord checks the text of a node record and says what is in it.
-func DecodeRecord(text string) (Identity, error) {
+func DecodeRecord(text string) (cluster.Identity, error) {
 	d, err := enr.ParseDetails(text)
 	if err != nil {
-		return Identity{}, &Error{Kind: KindUsage, Action: "read the node record", Err: err, Remedy: "copy the whole record again, from enr: to its end"}
+		return cluster.Identity{}, &Error{Kind: KindUsage, Action: "read the node record", Err: err, Remedy: "copy the whole record again, from enr: to its end"}
 	}
-	id := Identity{
-		Schema: IdentitySchema, ENR: strings.TrimRight(text, "="), PeerID: d.PubKey.PeerID(), NodeID: "0x" + hex.EncodeToString(d.PubKey.NodeID()),
-		PublicKey: "0x" + d.PubKey.String(), Seq: d.Seq, Signature: "0x" + hex.EncodeToString(d.Signature[:]), Pairs: []IdentityPair{},
+	id := cluster.Identity{
+		Schema: cluster.IdentitySchema, ENR: strings.TrimRight(text, "="), PeerID: d.PubKey.PeerID(), NodeID: "0x" + hex.EncodeToString(d.PubKey.NodeID()),
+		PublicKey: "0x" + d.PubKey.String(), Seq: d.Seq, Signature: "0x" + hex.EncodeToString(d.Signature[:]), Pairs: []cluster.IdentityPair{},
 	}
 	for _, p := range d.Pairs {
-		id.Pairs = append(id.Pairs, IdentityPair{p.Key, pairText(p)})
+		id.Pairs = append(id.Pairs, cluster.IdentityPair{p.Key, pairText(p)})
 	}
 	return id, nil
 }

@@ -42,7 +42,7 @@ func TestShow(t *testing.T) {
 	if err := os.WriteFile(zip, packTar(t, loadTree(t, ownSample)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := Show(zip); err != nil || *n.LockHash != *s.LockHash {
+	if n, err := Show(zip); err != nil || *n.LockHash != *s.LockHash || n.Path != zip {
 		t.Errorf("an archive: %v", err)
 	}
 }
@@ -122,8 +122,8 @@ func TestShowDamaged(t *testing.T) {
 func TestNodeIdentity(t *testing.T) {
 	for n := range 4 {
 		file := filepath.Join(ownSample, nodeDirName(n), enr.KeyFileName)
-		id, err := NodeIdentity(file)
-		if err != nil {
+		id, finding, err := NodeIdentity(file)
+		if err != nil || finding != nil && finding.Remedy == "" {
 			t.Fatal(err)
 		}
 		lock, _, err := readLock(diskSource{ownSample}, "node0/"+LockFileName)
@@ -144,15 +144,15 @@ func TestNodeIdentity(t *testing.T) {
 	if err := os.WriteFile(file, []byte(secret), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	id, err := NodeIdentity(file)
-	if err != nil || id.Finding == nil || !strings.HasPrefix(id.Finding.Remedy, "chmod 0600 ") {
+	id, finding, err := NodeIdentity(file)
+	if err != nil || finding == nil || !strings.HasPrefix(finding.Remedy, "chmod 0600 ") {
 		t.Errorf("%v %+v", err, id)
 	}
 	if err := os.WriteFile(file, []byte(secret+"5a"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, bad := range []string{file, dir, filepath.Join(dir, "none")} {
-		if _, err := NodeIdentity(bad); KindOf(err) != KindUsage || strings.Contains(err.Error(), secret[:8]) {
+		if _, _, err := NodeIdentity(bad); KindOf(err) != KindUsage || strings.Contains(err.Error(), secret[:8]) {
 			t.Errorf("%s: %v", bad, err)
 		}
 	}
@@ -169,7 +169,7 @@ func TestDecodeRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []IdentityPair{{"id", "v4"}, {"ip", "127.0.0.1"}, {"secp256k1", "0x03ca634cae0d49acb401d8a4c6b6fe8c55b70d115bf400769cc1400f3258cd3138"}, {"udp", "30303"}}
+	want := []cluster.IdentityPair{{"id", "v4"}, {"ip", "127.0.0.1"}, {"secp256k1", "0x03ca634cae0d49acb401d8a4c6b6fe8c55b70d115bf400769cc1400f3258cd3138"}, {"udp", "30303"}}
 	if id.Seq != 1 || !reflect.DeepEqual(id.Pairs, want) || id.NodeID != "0xa448f24c6d18e575453db13171562b71999873db5b286df957af199ec94617f7" {
 		t.Errorf("%+v", id)
 	}

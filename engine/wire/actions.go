@@ -50,7 +50,8 @@ func clusterVerbs() map[engine.ActionKind]act.Verb {
 			},
 		},
 		engine.KindCreateWorkers: workersVerb(newWorkersPlanner()),
-		engine.KindCreateProver:  proverVerb(newProverHost()),
+		engine.KindShowCluster:   showClusterVerb(),
+		engine.KindShowENR:       showENRVerb(),
 		engine.KindVerifyCluster: {ReadOnly: true, WhileLocked: true,
 			Plan: func(_ context.Context, a act.Ask) (engine.Plan, error) {
 				return planVerifyCluster(a.Action.(engine.VerifyCluster))

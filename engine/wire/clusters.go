@@ -204,6 +204,9 @@ func runVerifyCluster(ctx context.Context, a engine.VerifyCluster) (engine.Recei
 	for _, f := range rep.Findings {
 		r.Checks = append(r.Checks, engine.Check{Name: f.ID, Status: "warned", File: f.File, Text: f.Problem, Remedy: f.Remedy})
 	}
+	for _, f := range rep.NotProtected {
+		r.Notes = append(r.Notes, fmt.Sprintf("not protected: %s of %s: %s", strings.Join(f.Fields, ", "), f.File, f.Why))
+	}
 	r.Title = fmt.Sprintf("%s: %d checks passed, %d failed, %d skipped", rep.Path, rep.Passed, rep.Failed, rep.Skipped)
 	fact := func(name, value string) {
 		if value != "" {
@@ -260,8 +263,8 @@ func clusterProblem(a engine.Action, err error) *engine.Problem {
 	}
 	if p.Code == engine.CodeUnexpected && errors.As(err, new(syscall.Errno)) {
 		switch a.(type) {
-		case engine.VerifyCluster:
-			p.Code, p.Exit, p.Remedy = engine.CodeUsage, engine.ExitUsage, "name a cluster, a node directory or a cluster-lock.json that you can read"
+		case engine.VerifyCluster, engine.ShowCluster:
+			p.Code, p.Exit, p.Remedy = engine.CodeUsage, engine.ExitUsage, "name a cluster, a node directory, a lock or a definition that you can read"
 		case engine.CreateCluster:
 			p.Code, p.Exit, p.Remedy = engine.CodeDirUnwritable, engine.ExitNotAllowed, "name another directory with --cluster-dir"
 		}

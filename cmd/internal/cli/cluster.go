@@ -301,7 +301,8 @@ func (a *app) verifyClusterCmd() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use: "cluster DIR", Short: "check every hash, signature, key, share and deposit of a cluster",
-		Long: `DIR is a cluster (with node0, node1, … in it), one node directory, or one cluster-lock.json.
+		Long: `DIR is a cluster (with node0, node1, … in it), one node directory, a cluster.tar.gz, one
+cluster-lock.json or one cluster-definition.json. Nothing is changed.
 Each check has a name. Exit code 6 if one failed. Of more than 300 checks only those that did not
 pass are listed, with --verbose all, with --quiet never the passed ones.`,
 		Example: `  provost verify cluster .charon/cluster
@@ -315,7 +316,7 @@ pass are listed, with --verbose all, with --quiet never the passed ones.`,
 			return err
 		}
 		if dir == "" {
-			return usage("verify cluster", "the directory is empty", "name a cluster, a node directory or a cluster-lock.json")
+			return usage("verify cluster", "the directory is empty", "name a cluster, a node directory, a lock or a definition")
 		}
 		asJSON, err := a.asJSON(asJSON)
 		if err != nil {

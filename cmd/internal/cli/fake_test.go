@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"app.provost/cluster"
 	"app.provost/engine"
 	"app.provost/prover"
 )
@@ -173,9 +174,9 @@ func (f *fake) Preview(_ context.Context, r engine.Request) (engine.Plan, error)
 		if _, err := engine.SelectJobs(f.snap.Jobs.List(), x.Jobs, fakeNow); err != nil {
 			return engine.Plan{}, err
 		}
-	case engine.FetchJob, engine.VerifyCluster:
+	case engine.FetchJob, engine.VerifyCluster, engine.ShowCluster, engine.ShowENR:
 		p.ReadOnly, p.Consent = true, engine.Consent{Level: "none"}
-	case engine.SubmitJob, engine.CreateCluster, engine.CreateWorkers, engine.CreateProver, engine.UnlockScreens, engine.LockScreens, engine.AckAlerts, engine.MuteAlerts:
+	case engine.SubmitJob, engine.CreateCluster, engine.CreateWorkers, engine.UnlockScreens, engine.LockScreens, engine.AckAlerts, engine.MuteAlerts:
 		p.Consent = engine.Consent{Level: "none"}
 		if c, ok := x.(engine.CreateCluster); ok {
 			if strings.Contains(strings.Join(c.WithdrawalAddresses, ","), "dead") {
@@ -185,6 +186,15 @@ func (f *fake) Preview(_ context.Context, r engine.Request) (engine.Plan, error)
 		}
 	}
 	return p.Seal(r.Action)
+}
+
+// fakeSummary is what a lock says whose name is hostile.
+func fakeSummary(path string) *cluster.Summary {
+	key, peer := cluster.PubKey{1}, "16Uiu2HAkzdQ5Y9SYT91K1ue5SxXwgmajXntfScGnLYeip5hHyWmT"
+	d := cluster.Definition{Name: hostile, Version: cluster.V1_10, Threshold: 3, NumValidators: 1, Operators: make([]cluster.Operator, 4), Validators: make([]cluster.ValidatorAddresses, 1)}
+	s := d.Summarize(func(string) (string, error) { return peer, nil })
+	s.Path, s.Validators[0].PubKey, s.Notes = path, &key, []string{hostile}
+	return &s
 }
 
 func (f *fake) Do(ctx context.Context, r engine.Request, digest engine.Digest) (engine.Receipt, error) {
@@ -220,7 +230,18 @@ func (f *fake) Do(ctx context.Context, r engine.Request, digest engine.Digest) (
 			return out, nil
 		}
 		return engine.Receipt{}, &engine.Problem{Code: engine.CodeNotFound, Exit: engine.ExitUsage, Doing: "fetch job", Cause: fmt.Sprintf("there is no job %q", x.Job), Remedy: "see provost get jobs"}
+	case engine.ShowCluster:
+		out.Cluster = fakeSummary(x.Path)
+	case engine.ShowENR:
+		if x.Record == "enr:bad" {
+			return engine.Receipt{}, &engine.Problem{Code: engine.CodeClusterParams, Exit: engine.ExitUsage, Doing: "enr", Cause: "not a valid node record", Remedy: "copy it again"}
+		}
+		out.Identity = &cluster.Identity{Schema: cluster.IdentitySchema, ENR: "enr:abc", File: x.File, PeerID: "16Uiu2HAm", Pairs: []cluster.IdentityPair{{Key: "id", Value: "v4"}, {Key: "evil", Value: hostile}}}
+		if x.File != "" {
+			out.Notes = []string{"warning: the private key has mode 0644: others may read it; chmod 0600 " + x.File}
+		}
 	case engine.VerifyCluster:
+		out.Notes = []string{"not protected: uuid of validator_keys/keystore-*.json: no check holds it"}
 		out.Checks = []engine.Check{{Name: "lock.hash", Status: "passed"}, {Name: "node1.keystore[0]", Status: "failed", File: "node1/validator_keys/keystore-0.json", Text: "wrong password", Remedy: "restore keystore-0.txt"}}
 		out.Facts = []engine.Fact{{Name: "nodes", Value: "6"}}
 	case engine.CreateCluster:

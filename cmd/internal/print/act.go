@@ -237,7 +237,8 @@ func ChecksObject(what string, r engine.Receipt) any {
 		Counts CheckCounts       `json:"counts"`
 		Facts  map[string]string `json:"facts"`
 		Checks []engine.Check    `json:"checks"`
-	}{ChecksSchema, what, CountChecks(r.Checks), facts, append([]engine.Check{}, r.Checks...)}
+		Notes  []string          `json:"notes"`
+	}{ChecksSchema, what, CountChecks(r.Checks), facts, append([]engine.Check{}, r.Checks...), append([]string{}, r.Notes...)}
 }
 
 // Checks writes each check with its outcome; passed ones only when all is set.
@@ -265,6 +266,11 @@ func Checks(w io.Writer, r engine.Receipt, all bool, st Style) error {
 	}
 	for _, f := range r.Facts {
 		if _, err := fmt.Fprintf(w, "%s: %s\n", st.clean(f.Name), st.clean(f.Value)); err != nil {
+			return err
+		}
+	}
+	for _, note := range r.Notes {
+		if _, err := fmt.Fprintln(w, st.clean(note)); err != nil {
 			return err
 		}
 	}
