@@ -200,6 +200,7 @@ var actions = map[ActionKind]Action{
 	KindShowCluster:    ShowCluster{},
 	KindShowENR:        ShowENR{},
 	KindCreateWorkers:  CreateWorkers{},
+	KindCreateProver:   CreateProver{},
 	KindUnlockScreens:  UnlockScreens{},
 	KindLockScreens:    LockScreens{},
 	KindAckAlerts:      AckAlerts{},

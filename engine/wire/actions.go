@@ -52,6 +52,7 @@ func clusterVerbs() map[engine.ActionKind]act.Verb {
 		engine.KindCreateWorkers: workersVerb(newWorkersPlanner()),
 		engine.KindShowCluster:   showClusterVerb(),
 		engine.KindShowENR:       showENRVerb(),
+		engine.KindCreateProver:  proverVerb(newProverHost()),
 		engine.KindVerifyCluster: {ReadOnly: true, WhileLocked: true,
 			Plan: func(_ context.Context, a act.Ask) (engine.Plan, error) {
 				return planVerifyCluster(a.Action.(engine.VerifyCluster))

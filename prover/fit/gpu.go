@@ -47,6 +47,9 @@ type NUMAPages struct {
 	Short bool // its memory cannot hold what the provers of its devices need
 }
 
+// GPUTodo is a command for the operator; Why says in a few words what it is for.
+type GPUTodo struct{ Why, Command string }
+
 // GPUFit is the arithmetic of prover nodes on one machine.
 type GPUFit struct {
 	Rows []GPURow // the new ones, in order
@@ -60,8 +63,8 @@ type GPUFit struct {
 	More *int
 	// Short are reasons why the nodes can never run all together on this machine.
 	Short []string
-	// Todo are commands, in order, that set what is missing; a line that starts with # explains the next.
-	Todo []string
+	// Todo are commands, in order, that set what is missing. They set whole pools, so that doing one twice changes nothing.
+	Todo []GPUTodo
 	// Warnings are told and stop nothing.
 	Warnings []string
 }
@@ -199,7 +202,7 @@ func (f *GPUFit) numa(h prover.Host, seats []GPUSeat) {
 	}
 }
 
-// todo lists commands. They set the whole pool, so that running them twice does nothing more.
+// todo lists what sets the pool, and what keeps it over reboots.
 func (f *GPUFit) todo(h prover.Host, known bool) {
 	if f.Want == 0 {
 		return
@@ -207,41 +210,38 @@ func (f *GPUFit) todo(h prover.Host, known bool) {
 	if !known {
 		f.Warnings = append(f.Warnings, fmt.Sprintf("the hugepage pool is not known: %d pages of 2 MiB have to be there", f.Want))
 	}
+	say := func(why, command string, args ...any) {
+		f.Todo = append(f.Todo, GPUTodo{why, fmt.Sprintf(command, args...)})
+	}
 	several := len(f.NUMA) > 1 && !slices.ContainsFunc(f.NUMA, func(n NUMAPages) bool { return n.Short })
 	uneven := several && slices.ContainsFunc(f.NUMA, func(n NUMAPages) bool { return n.Have < n.Want })
-	set := f.Have == nil || *f.Have < f.Want
-	if set || uneven {
+	if f.Have == nil || *f.Have < f.Want || uneven {
 		if several {
-			f.Todo = append(f.Todo, "# hugepages beside the devices that use them; the numbers are whole pools, not additions")
 			for _, n := range f.NUMA {
-				f.Todo = append(f.Todo, fmt.Sprintf("echo %d | sudo tee /sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages", max(n.Want, 0), n.Node))
+				say(fmt.Sprintf("hugepages beside the GPUs of NUMA node %d", n.Node), "echo %d | sudo tee /sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages", n.Want, n.Node)
 			}
 		} else {
-			f.Todo = append(f.Todo, fmt.Sprintf("sudo sysctl -w vm.nr_hugepages=%d", f.Want))
+			say("hugepages now", "sudo sysctl -w vm.nr_hugepages=%d", f.Want)
 		}
-		f.Todo = append(f.Todo, fmt.Sprintf("# it must say %d or more; fewer: memory is in pieces, then compact it and set the number again, or restart", f.Want),
-			"grep HugePages_Total /proc/meminfo",
-			"# only then: echo 1 | sudo tee /proc/sys/vm/compact_memory")
+		say(fmt.Sprintf("it must say %d; if fewer, memory is in pieces: echo 1 | sudo tee /proc/sys/vm/compact_memory and set them again, or restart", f.Want), "grep HugePages_Total /proc/meminfo")
 	}
 	if f.Kept {
 		return
 	}
+	const keep = "hugepages after a reboot"
 	switch {
 	case several:
 		parts := make([]string, len(f.NUMA))
 		for i, n := range f.NUMA {
 			parts[i] = fmt.Sprintf("%d:%d", n.Node, n.Want)
 		}
-		f.Todo = append(f.Todo, "# kept over reboots: add this to the kernel's command line (Linux 5.16 or newer), then update the boot loader",
-			"#   hugepages="+strings.Join(parts, ","))
+		say(keep+": put this on the kernel's command line (Linux 5.16 or newer) and update the boot loader", "hugepages=%s", strings.Join(parts, ","))
 	case h.Kept != nil && strings.HasPrefix(h.Kept.Where, "/"):
-		f.Todo = append(f.Todo, fmt.Sprintf("# kept over reboots: %s sets %d", h.Kept.Where, h.Kept.Pages),
-			fmt.Sprintf("sudo sed -i -E 's|^[- ]*vm[./]nr_hugepages *=.*|vm.nr_hugepages=%d|' %s", f.Want, h.Kept.Where))
+		say(fmt.Sprintf("%s: %s sets %d", keep, h.Kept.Where, h.Kept.Pages), "sudo sed -i -E 's|^[- ]*vm[./]nr_hugepages *=.*|vm.nr_hugepages=%d|' %s", f.Want, h.Kept.Where)
 	case h.Kept != nil:
-		f.Todo = append(f.Todo, fmt.Sprintf("# kept over reboots: the kernel's command line sets %d pages; make it hugepages=%d and update the boot loader", h.Kept.Pages, f.Want))
+		say(fmt.Sprintf("%s: the kernel's command line sets %d; change it and update the boot loader", keep, h.Kept.Pages), "hugepages=%d", f.Want)
 	default:
-		f.Todo = append(f.Todo, "# kept over reboots",
-			fmt.Sprintf("echo vm.nr_hugepages=%d | sudo tee /etc/sysctl.d/99-zz-provost-hugepages.conf", f.Want))
+		say(keep, "echo vm.nr_hugepages=%d | sudo tee /etc/sysctl.d/99-zz-provost-hugepages.conf", f.Want)
 	}
 }
 

@@ -25,6 +25,14 @@ func host(memGiB, availGiB float64, total, free, reserved uint64) prover.Host {
 		Hugepages: []prover.HugePool{{PageKiB: 2048, Total: total, Free: free, Reserved: reserved}}}
 }
 
+func commands(f GPUFit) string {
+	var out []string
+	for _, t := range f.Todo {
+		out = append(out, t.Command)
+	}
+	return strings.Join(out, "\n")
+}
+
 func TestGuideNumbers(t *testing.T) {
 	if m := guide.Pages.MiB(); m != 30000 || gpuGiB(m) != "29.2 GiB" { // 29.296…, rounded down
 		t.Errorf("15000 pages are %d MiB, %s", m, gpuGiB(m))
@@ -35,7 +43,7 @@ func TestGuideNumbers(t *testing.T) {
 			seats = append(seats, seat(i))
 		}
 		f := FitGPUs(host(512, 500, 0, 0, 0), seats)
-		if want := prover.Pages(15000 * n); f.Want != want || f.Todo[0] != "sudo sysctl -w vm.nr_hugepages="+[]string{"", "15000", "30000", "45000"}[n] {
+		if want := prover.Pages(15000 * n); f.Want != want || f.Todo[0].Command != "sudo sysctl -w vm.nr_hugepages="+[]string{"", "15000", "30000", "45000"}[n] {
 			t.Errorf("%d nodes: %d pages, %q", n, f.Want, f.Todo)
 		}
 	}
@@ -60,22 +68,22 @@ func TestFitGPUs(t *testing.T) {
 		more      int
 		firstTodo string
 	}{
-		"everything is there": {host(120, 85, 15000, 15000, 0), one, 15000, 0, []bool{true}, []bool{true}, "", "", 0, "# kept over reboots"},
+		"everything is there": {host(120, 85, 15000, 15000, 0), one, 15000, 0, []bool{true}, []bool{true}, "", "", 0, "echo vm.nr_hugepages=15000 | sudo tee /etc/sysctl.d/99-zz-provost-hugepages.conf"},
 		// 88 GB, as one figure of the guide has it, is not enough for its own start script.
 		"88 GiB":   {host(88, 86, 0, 0, 0), one, 15000, 0, []bool{false}, []bool{false}, "the machine has 88 GiB of memory; 110.2 GiB needed for 1 node", "", 0, "sudo sysctl -w vm.nr_hugepages=15000"},
 		"exactly":  {host(110.296875, 110.296875, 0, 0, 0), one, 15000, 0, []bool{false}, []bool{true}, "", "", 0, "sudo sysctl -w vm.nr_hugepages=15000"},
 		"one less": {host(110.2958984375, 110, 0, 0, 0), one, 15000, 0, []bool{false}, []bool{false}, "110.2 GiB", "", 0, "sudo sysctl -w vm.nr_hugepages=15000"},
 		// 79.9 GiB (81,817 MiB) available is 79 for the start script.
-		"79.9 available":          {host(120, 79.9, 15000, 15000, 0), one, 15000, 0, []bool{true}, []bool{true}, "", "79.8 GiB would be available now", 0, "# kept over reboots"},
+		"79.9 available":          {host(120, 79.9, 15000, 15000, 0), one, 15000, 0, []bool{true}, []bool{true}, "", "79.8 GiB would be available now", 0, "echo vm.nr_hugepages=15000 | sudo tee /etc/sysctl.d/99-zz-provost-hugepages.conf"},
 		"a page short":            {host(200, 180, 14999, 14999, 0), one, 15000, 0, []bool{false}, []bool{true}, "", "", 0, "sudo sysctl -w vm.nr_hugepages=15000"},
 		"promised to others":      {host(200, 180, 15000, 15000, 1), one, 15001, 1, []bool{false}, []bool{true}, "", "", 0, "sudo sysctl -w vm.nr_hugepages=15001"},
-		"held by others":          {host(256, 200, 16000, 15000, 0), one, 16000, 1000, []bool{true}, []bool{true}, "", "", 1, "# kept over reboots"},
+		"held by others":          {host(256, 200, 16000, 15000, 0), one, 16000, 1000, []bool{true}, []bool{true}, "", "", 1, "echo vm.nr_hugepages=16000 | sudo tee /etc/sysctl.d/99-zz-provost-hugepages.conf"},
 		"a node runs already":     {host(256, 120, 15000, 0, 0), []GPUSeat{there, seat(1)}, 30000, 0, []bool{false}, []bool{true}, "", "", 0, "sudo sysctl -w vm.nr_hugepages=30000"},
 		"a node stands still":     {host(256, 200, 15000, 15000, 0), []GPUSeat{there, seat(1)}, 30000, 0, []bool{false}, []bool{true}, "", "", 0, "sudo sysctl -w vm.nr_hugepages=30000"},
-		"two, memory for one":     {host(160, 120, 30000, 30000, 0), []GPUSeat{seat(0), seat(1)}, 30000, 0, []bool{true, true}, []bool{true, false}, "219.5 GiB needed for 2 nodes", "", 0, "# kept over reboots"},
+		"two, memory for one":     {host(160, 120, 30000, 30000, 0), []GPUSeat{seat(0), seat(1)}, 30000, 0, []bool{true, true}, []bool{true, false}, "219.5 GiB needed for 2 nodes", "", 0, "echo vm.nr_hugepages=30000 | sudo tee /etc/sysctl.d/99-zz-provost-hugepages.conf"},
 		"room for four":           {host(512, 500, 0, 0, 0), one, 15000, 0, []bool{false}, []bool{true}, "", "", 3, "sudo sysctl -w vm.nr_hugepages=15000"},
-		"reserved and running":    {host(256, 100, 30000, 20000, 5000), []GPUSeat{there, seat(1)}, 30000, 0, []bool{true}, []bool{true}, "", "", 0, "# kept over reboots"},
-		"pool larger than needed": {host(200, 100, 40000, 40000, 0), one, 15000, 0, []bool{true}, []bool{true}, "", "", 0, "# kept over reboots"},
+		"reserved and running":    {host(256, 100, 30000, 20000, 5000), []GPUSeat{there, seat(1)}, 30000, 0, []bool{true}, []bool{true}, "", "", 0, "echo vm.nr_hugepages=30000 | sudo tee /etc/sysctl.d/99-zz-provost-hugepages.conf"},
+		"pool larger than needed": {host(200, 100, 40000, 40000, 0), one, 15000, 0, []bool{true}, []bool{true}, "", "", 0, "echo vm.nr_hugepages=15000 | sudo tee /etc/sysctl.d/99-zz-provost-hugepages.conf"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := FitGPUs(tt.h, tt.seats)
@@ -95,7 +103,7 @@ func TestFitGPUs(t *testing.T) {
 			if f.More == nil || *f.More != tt.more {
 				t.Errorf("more: %v, want %d", f.More, tt.more)
 			}
-			if f.Todo[0] != tt.firstTodo {
+			if f.Todo[0].Command != tt.firstTodo {
 				t.Errorf("todo %q", f.Todo)
 			}
 		})
@@ -105,7 +113,7 @@ func TestFitGPUs(t *testing.T) {
 // What is not known is never taken for enough, and said.
 func TestFitUnknown(t *testing.T) {
 	f := FitGPUs(prover.Host{}, []GPUSeat{seat(0)})
-	if f.Rows[0].PagesOK != nil || f.Rows[0].MemOK != nil || f.More != nil || f.Have != nil || len(f.Warnings) != 2 || len(f.Short) != 0 || f.Todo[0] != "sudo sysctl -w vm.nr_hugepages=15000" {
+	if f.Rows[0].PagesOK != nil || f.Rows[0].MemOK != nil || f.More != nil || f.Have != nil || len(f.Warnings) != 2 || len(f.Short) != 0 || f.Todo[0].Command != "sudo sysctl -w vm.nr_hugepages=15000" {
 		t.Errorf("%+v", f)
 	}
 	if f := FitGPUs(host(1, 1, 0, 0, 0), nil); len(f.Todo)+len(f.Short)+len(f.Rows) != 0 {
@@ -124,7 +132,7 @@ func TestFitNUMA(t *testing.T) {
 	if d := cmp.Diff(want, f.NUMA); d != "" || len(f.Warnings) != 0 {
 		t.Error(d, f.Warnings)
 	}
-	text := strings.Join(f.Todo, "\n")
+	text := commands(f)
 	for _, s := range []string{"echo 15000 | sudo tee /sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages", "echo 16000 | sudo tee /sys/devices/system/node/node1/", "hugepages=0:15000,1:16000"} {
 		if !strings.Contains(text, s) {
 			t.Errorf("todo lacks %q:\n%s", s, text)
@@ -134,7 +142,7 @@ func TestFitNUMA(t *testing.T) {
 	b.NUMA = at(0)
 	h.NUMA[0].MemTotal = at(prover.MiB(128 * 1024))
 	f = FitGPUs(h, []GPUSeat{a, b})
-	if !f.NUMA[0].Short || len(f.Warnings) != 1 || !strings.Contains(f.Warnings[0], "far from them") || !strings.HasPrefix(f.Todo[0], "sudo sysctl") {
+	if !f.NUMA[0].Short || len(f.Warnings) != 1 || !strings.Contains(f.Warnings[0], "far from them") || !strings.HasPrefix(f.Todo[0].Command, "sudo sysctl") {
 		t.Errorf("%+v", f)
 	}
 	b.NUMA = nil
@@ -151,12 +159,12 @@ func TestKept(t *testing.T) {
 	}{
 		{nil, "echo vm.nr_hugepages=15000 | sudo tee /etc/sysctl.d/99-zz-provost-hugepages.conf"},
 		{&prover.KeptPages{Pages: 8000, Where: "/etc/sysctl.conf"}, "vm.nr_hugepages=15000|' /etc/sysctl.conf"},
-		{&prover.KeptPages{Pages: 8000, Where: "kernel command line"}, "make it hugepages=15000"},
+		{&prover.KeptPages{Pages: 8000, Where: "kernel command line"}, "hugepages=15000"},
 		{&prover.KeptPages{Pages: 15000, Where: "/etc/sysctl.conf"}, ""},
 	} {
 		h.Kept = tt.kept
 		f := FitGPUs(h, []GPUSeat{seat(0)})
-		if got := strings.Join(f.Todo, "\n"); !strings.Contains(got, tt.want) || (tt.want == "") != f.Kept {
+		if got := commands(f); !strings.Contains(got, tt.want) || (tt.want == "") != f.Kept {
 			t.Errorf("%+v: %q", tt.kept, got)
 		}
 	}

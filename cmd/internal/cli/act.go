@@ -304,7 +304,7 @@ func (a *app) planCmd(group func(use, short string, kids ...*cobra.Command) *cob
 		group("restart", "plan a restart", a.restartWorkerCmd()),
 		group("submit", "plan new jobs", a.submitJobCmd()),
 		group("cancel", "plan to withdraw jobs", a.cancelJobCmd()),
-		group("create", "plan something new", a.createClusterCmd(), a.createWorkersCmd()),
+		group("create", "plan something new", a.createClusterCmd(), a.createWorkersCmd(), a.createProverCmd()),
 		group("acts", "plan the end of an act", a.actsCancelCmd()),
 		group("ack", "plan to acknowledge", a.ackAlertCmd()),
 		group("mute", "plan to mute", a.muteAlertCmd()),
@@ -378,7 +378,7 @@ refused with exit code 4 if not. "-" reads standard input.`,
 			a.g.confirm = string(digest)
 			var e engine.Engine
 			switch action.(type) {
-			case engine.CreateCluster, engine.CreateWorkers:
+			case engine.CreateCluster, engine.CreateWorkers, engine.CreateProver:
 				if a.OneShot != nil {
 					e = a.OneShot()
 				}

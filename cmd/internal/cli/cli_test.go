@@ -323,6 +323,15 @@ func randomAction(r *rand.Rand, kind engine.ActionKind) engine.Action {
 		return engine.CancelJobs{Jobs: engine.Selector(word()), Reason: maybe()}
 	case engine.KindFetchJob:
 		return engine.FetchJob{Job: word()}
+	case engine.KindCreateProver:
+		a := engine.CreateProver{Profile: maybe(), Dir: path(), Name: maybe(), Server: text(), AllowShort: flip(), Workers: r.IntN(3)}
+		for i := range 1 + r.IntN(3) {
+			a.GPUs, a.KeyFiles = append(a.GPUs, fmt.Sprintf("GPU-%d", i)), append(a.KeyFiles, fmt.Sprintf("/keys/node %d", i))
+		}
+		if flip() {
+			a.AssumeGPUs = path()
+		}
+		return a
 	case engine.KindCreateWorkers:
 		a := engine.CreateWorkers{Dir: path(), Name: maybe(), Profile: maybe(), Local: flip(), Control: maybe(), MaxWorkers: r.IntN(3000), FillHoles: flip(), Renumber: flip(), NoProbe: flip(),
 			Binary: maybe(), ConfigDir: maybe(), User: maybe()}
