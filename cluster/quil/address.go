@@ -275,7 +275,7 @@ func (e Era) portProblems(add addFunc, p Plan, m, control Machine, field func(st
 	}
 	taken := map[bound]string{}
 	if m.Name == control.Name {
-		for _, l := range e.Ports {
+		for _, l := range e.listen(p) {
 			for _, proto := range l.Proto {
 				taken[bound{proto, l.Port}] = "the control process (" + l.Name + ")"
 			}
@@ -316,6 +316,39 @@ func (e Era) portProblems(add addFunc, p Plan, m, control Machine, field func(st
 		add(SevWarning, "ephemeral", field("base"), "reserve them on that machine: sysctl net.ipv4.ip_local_reserved_ports="+e.ReservedPorts(p, m.Name),
 			"%d ports of %s, from %d on, lie where Linux takes ports for outgoing connections (%d to %d): now and then one is taken when its worker starts", inside, m.Name, firstIn, EphemeralFirst, EphemeralLast)
 	}
+}
+
+// listen gives the control process's own ports under a plan.
+func (e Era) listen(p Plan) []Listen {
+	if p.Listen != nil {
+		return p.Listen
+	}
+	return e.Ports
+}
+
+// Listening gives the control process's own ports as a config.yml sets them; what it leaves out, or says in a form that
+// is not known, is the era's. Errors: *ConfigError.
+func (e Era) Listening(existing []byte) ([]Listen, error) {
+	c, err := ParseConfig(existing)
+	if err != nil {
+		return nil, err
+	}
+	out := slices.Clone(e.Ports)
+	for i := range out {
+		l := &out[i]
+		s, _, ok, err := c.c.scalar(l.Key)
+		if err != nil {
+			return nil, err
+		}
+		a, err := ParseMultiaddr(s)
+		if !ok || err != nil {
+			continue
+		}
+		on := true
+		l.Port, l.Proto = a.Port, []string{a.Transport.proto()}
+		l.On = Rule[bool]{Value: &on, How: HowRead, Source: "config.yml"}
+	}
+	return out, nil
 }
 
 func (t Transport) proto() string {

@@ -264,7 +264,7 @@ func (k *checker) entries(want AddressList, got []string, lines []int) (wrong []
 	exposure, _ := k.e.Address.Exposure.Known()
 	authenticated, _ := k.e.Address.Authenticated.Known()
 	own := map[Port]string{}
-	for _, l := range k.e.Ports {
+	for _, l := range k.e.listen(k.p) {
 		own[l.Port] = l.Name
 	}
 	first := map[Multiaddr]int{}

@@ -86,7 +86,7 @@ func (e Era) Firewall(p Plan, machine string) ([]FirewallRule, error) {
 	control, _ := p.Machine(p.Control)
 	var out []FirewallRule
 	if m.Name == p.Control {
-		for _, l := range e.Ports {
+		for _, l := range e.listen(p) {
 			if open, _ := l.Open.Known(); !open {
 				continue
 			}

@@ -38,6 +38,8 @@ type Plan struct {
 	Parked []Core `json:"parked,omitempty"`
 	// Transport of p2p addresses where an era has a choice; "" takes the era's first.
 	Transport Transport `json:"transport,omitempty"`
+	// Listen are the control process's own ports, as Listening gives them; nil: the era's.
+	Listen []Listen `json:"listen,omitempty"`
 	// Oversize allows more workers than an era's last good size.
 	Oversize bool `json:"oversize,omitempty"`
 	// WorkerMemoryBytes is written to engine.dataWorkerMemoryLimit where the era has that key; nil leaves it alone.

@@ -249,3 +249,27 @@ func TestMultiaddr(t *testing.T) {
 		}
 	}
 }
+
+// What the config says of the control process's ports counts for the firewall and for clashes.
+func TestListening(t *testing.T) {
+	e := era(t, "2.1.0.19")
+	p := twoMachines(e)
+	var err error
+	if p.Listen, err = e.Listening([]byte("p2p:\n  listenMultiaddr: /ip4/0.0.0.0/tcp/9336\n  streamListenMultiaddr: word\nlistenGrpcMultiaddr: /ip4/127.0.0.1/tcp/25001\n")); err != nil {
+		t.Fatal(err)
+	}
+	if i := slices.IndexFunc(e.Problems(p), func(q Problem) bool { return q.Code == "port-twice" && strings.Contains(q.Text, "(grpc)") }); i < 0 {
+		t.Errorf("no clash of 25001: %+v", e.Problems(p))
+	}
+	p.Machines[0].Base = map[ListUse]Port{UseP2P: 26000}
+	rules, err := e.Firewall(p, "a")
+	if err != nil || rules[0].Proto != "tcp" || rules[0].First != 9336 || rules[1].First != 8340 || slices.ContainsFunc(rules, func(r FirewallRule) bool { return r.First == 25001 }) {
+		t.Errorf("%+v %v", rules, err)
+	}
+	if e.Ports[0].Port != 8336 {
+		t.Error("the era itself was changed")
+	}
+	if _, err := e.Listening([]byte("p2p:\n  listenMultiaddr: [a]\n")); err == nil {
+		t.Error("a list was read as an address")
+	}
+}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -122,6 +123,16 @@ func (w workersPlanner) draw(ctx context.Context, c engine.CreateWorkers) (drawi
 	if err != nil {
 		return drawing{}, err
 	}
+	nodeConfig := cmp.Or(c.NodeConfig, kept["node_config"])
+	var existing []byte
+	if profileID != "native" && nodeConfig != "" {
+		if existing, err = readNodeConfig(nodeConfig); err != nil {
+			return drawing{}, err
+		}
+		if err := quilListening(era, existing, &p.Profile); err != nil {
+			return drawing{}, err
+		}
+	}
 	if p.Machines, err = w.machines(ctx, c, d.before, &d.notes); err != nil {
 		return drawing{}, err
 	}
@@ -155,7 +166,7 @@ func (w workersPlanner) draw(ctx context.Context, c engine.CreateWorkers) (drawi
 		adapter = fit.NativeAdapter(p.Name, fit.NativePaths{Binary: word(c.Binary, "binary", "/usr/local/bin/provost"), User: word(c.User, "user", "provost")})
 	} else {
 		at := quilPaths{word(c.Binary, "binary", "/usr/local/bin/quil-node"), word(c.ConfigDir, "config_dir", "/var/lib/quil/.config"),
-			word(c.User, "user", "quil"), word(c.NodeConfig, "node_config", "")}
+			word(c.User, "user", "quil"), nodeConfig, existing}
 		var said quilSaid
 		if adapter, said, err = quilAdapter(era, &d.layout, at); err != nil {
 			return drawing{}, err

@@ -115,12 +115,7 @@ func quilProfile(e quil.Era) fit.Profile {
 		}
 		p.Ports = append(p.Ports, fit.PortRule{Use: string(l.Use), Proto: proto, Base: int(l.Base)})
 	}
-	for _, l := range e.Ports {
-		open, _ := l.Open.Known()
-		for _, proto := range l.Proto {
-			p.ControlPorts = append(p.ControlPorts, fit.ListenPort{Name: l.Name, Proto: proto, Port: int(l.Port), Public: open})
-		}
-	}
+	p.ControlPorts = controlPorts(e.Ports)
 	need := func(n quil.Need) string {
 		switch n {
 		case quil.NeedYes:
@@ -138,8 +133,34 @@ func quilProfile(e quil.Era) fit.Profile {
 	return p
 }
 
+// controlPorts says the control process's own ports in the words of planning.
+func controlPorts(listen []quil.Listen) (out []fit.ListenPort) {
+	for _, l := range listen {
+		open, _ := l.Open.Known()
+		for _, proto := range l.Proto {
+			out = append(out, fit.ListenPort{Name: l.Name, Proto: proto, Port: int(l.Port), Public: open})
+		}
+	}
+	return out
+}
+
+// quilListening takes the control process's own ports from its config.yml.
+func quilListening(e quil.Era, existing []byte, p *fit.Profile) error {
+	listen, err := e.Listening(existing)
+	if err != nil {
+		return err
+	}
+	p.ControlPorts = controlPorts(listen)
+	return nil
+}
+
 // quilPaths are how things are called on the machines.
-type quilPaths struct{ binary, configDir, user, nodeConfig string }
+type quilPaths struct {
+	binary, configDir, user string
+	// nodeConfig is the path of the control process's config.yml, and existing what is in it: secret.
+	nodeConfig string
+	existing   []byte
+}
 
 // quilPlan says the layout in the adapter's words.
 func quilPlan(l *fit.Layout, at quilPaths) quil.Plan {
@@ -163,15 +184,14 @@ func quilPlan(l *fit.Layout, at quilPaths) quil.Plan {
 
 // quilAdapter runs the processes of an era, and gives each machine its config.yml.
 func quilAdapter(e quil.Era, l *fit.Layout, at quilPaths) (fit.Adapter, quilSaid, error) {
-	var existing []byte
 	var said quilSaid
-	if at.nodeConfig != "" {
+	plan := quilPlan(l, at)
+	if at.existing != nil {
 		var err error
-		if existing, err = readNodeConfig(at.nodeConfig); err != nil {
+		if plan.Listen, err = e.Listening(at.existing); err != nil {
 			return fit.Adapter{}, said, err
 		}
 	}
-	plan := quilPlan(l, at)
 	program := func(argv []string) *fit.Program {
 		p := &fit.Program{Args: []string{at.binary}, User: at.user}
 		for _, a := range argv {
@@ -210,7 +230,7 @@ func quilAdapter(e quil.Era, l *fit.Layout, at quilPaths) (fit.Adapter, quilSaid
 	} else {
 		a.Readme = append([]string{"config/config.yml holds secrets of the peer where this era's workers need them: send it over authenticated ways only, mode 0600."}, a.Readme...)
 	}
-	rendered, err := said.render(e, existing, plan)
+	rendered, err := said.render(e, at.existing, plan)
 	if err != nil {
 		return fit.Adapter{}, said, err
 	}
