@@ -301,13 +301,13 @@ func (n *node) remember(o Options) error {
 	case err != nil:
 		n.why, has = err.Error(), nil
 	case has == nil:
-		n.why = "it has no slashing protection of Provost, as in a directory that Charon runs or that never ran"
+		n.why = "no slashing protection of Provost, as in a directory that Charon runs or that never ran"
 	case !n.past.IsZero():
-		n.why = fmt.Sprintf("it is a copy of %s that was never started: what the node signed since isn't in it", n.past.UTC().Format(time.RFC3339))
+		n.why = fmt.Sprintf("a copy of %s that was never started: what the node signed since isn't in it", n.past.UTC().Format(time.RFC3339))
 	default:
 		for _, v := range n.lock.Validators {
 			if _, ok := has.Marks[v.PubKey]; !ok {
-				n.why = fmt.Sprintf("its slashing protection doesn't know validator %s", v.PubKey)
+				n.why = fmt.Sprintf("the slashing protection there doesn't know validator %s", v.PubKey)
 			}
 		}
 	}
@@ -325,11 +325,16 @@ func (s *survey) addUp(accepted string) error {
 		s.history.Marks[v.PubKey] = Marks{}
 	}
 	known, some := 0, false
+	var whys []string
+	same := map[string][]string{}
 	for _, n := range s.nodes {
-		if n.why != "" {
-			s.gaps = append(s.gaps, n.name()+": "+n.why)
-		} else {
+		if n.why == "" {
 			known++
+		} else {
+			if same[n.why] == nil {
+				whys = append(whys, n.why)
+			}
+			same[n.why] = append(same[n.why], n.name())
 		}
 		if n.has == nil {
 			continue
@@ -343,6 +348,9 @@ func (s *survey) addUp(accepted string) error {
 		for k, m := range s.history.Marks {
 			s.history.Marks[k] = m.raise(n.has.Marks[k])
 		}
+	}
+	for _, why := range whys {
+		s.gaps = append(s.gaps, strings.Join(same[why], ", ")+": "+why)
 	}
 	operators, threshold := len(s.lock.Definition.Operators), int(s.lock.Definition.Threshold)
 	need := operators - threshold + 1

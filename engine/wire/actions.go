@@ -26,7 +26,7 @@ const (
 
 // clusterVerbs need no running part.
 func clusterVerbs() map[engine.ActionKind]act.Verb {
-	return map[engine.ActionKind]act.Verb{
+	verbs := map[engine.ActionKind]act.Verb{
 		engine.KindCreateCluster: {
 			Plan: func(ctx context.Context, a act.Ask) (engine.Plan, error) {
 				return planCreateCluster(ctx, a.Action.(engine.CreateCluster))
@@ -67,6 +67,8 @@ func clusterVerbs() map[engine.ActionKind]act.Verb {
 			},
 		},
 	}
+	maps.Copy(verbs, nodeVerbs())
+	return verbs
 }
 
 func addResult(into *engine.Receipt, r engine.Receipt) {

@@ -304,6 +304,8 @@ func (a *app) planCmd(group func(use, short string, kids ...*cobra.Command) *cob
 		group("restart", "plan a restart", a.restartWorkerCmd()),
 		group("submit", "plan new jobs", a.submitJobCmd()),
 		group("cancel", "plan to withdraw jobs", a.cancelJobCmd()),
+		a.combineCmd(),
+		group("node", "plan to export or import a node", a.nodeExportCmd(), a.nodeImportCmd()),
 		group("create", "plan something new", a.createClusterCmd(), a.createWorkersCmd(), a.createProverCmd()),
 		group("acts", "plan the end of an act", a.actsCancelCmd()),
 		group("ack", "plan to acknowledge", a.ackAlertCmd()),

@@ -368,6 +368,27 @@ func randomAction(r *rand.Rand, kind engine.ActionKind) engine.Action {
 		return a
 	case engine.KindVerifyCluster:
 		return engine.VerifyCluster{Dir: path()}
+	case engine.KindCombineCluster:
+		a := engine.CombineCluster{Dirs: []string{path(), path()}, OutputDir: path(), NoSlashingHistory: maybe()}
+		if flip() {
+			a.Dirs, a.ClusterDir = a.Dirs[:r.IntN(2)], path()
+			if len(a.Dirs) == 0 {
+				a.Dirs = nil
+			}
+		}
+		return a
+	case engine.KindExportNode:
+		a := engine.ExportNode{Dir: path(), Out: path(), Backup: flip(), PassphraseFile: path()}
+		if flip() {
+			a.Recipients, a.PassphraseFile = []string{text(), text()}, ""
+		}
+		return a
+	case engine.KindImportNode:
+		a := engine.ImportNode{File: path(), Dir: path(), IdentityFile: path()}
+		if flip() {
+			a.Check, a.Dir, a.IdentityFile, a.PassphraseFile = true, "", "", path()
+		}
+		return a
 	case engine.KindShowCluster:
 		return engine.ShowCluster{Path: path()}
 	case engine.KindShowENR:
