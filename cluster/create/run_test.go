@@ -702,34 +702,6 @@ func TestReportJSON(t *testing.T) {
 	}
 }
 
-// TestCharonReadsIt hands a cluster of ours to a Charon binary.
-func TestCharonReadsIt(t *testing.T) {
-	charon := os.Getenv("CHARON_BIN")
-	if charon == "" {
-		t.Skip("CHARON_BIN doesn't name a charon binary")
-	}
-	res, err := Run(t.Context(), testParams(filepath.Join(t.TempDir(), "c")), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	out := filepath.Join(t.TempDir(), "combined")
-	if raw, err := exec.CommandContext(ctx, charon, "combine", "--cluster-dir", res.Dir, "--output-dir", out).CombinedOutput(); err != nil {
-		t.Fatalf("charon combine: %v\n%s", err, raw)
-	}
-	for v, want := range res.Validators {
-		raw, err := os.ReadFile(filepath.Join(out, keystore.FileName(v, keystore.Full)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		ks, err := keystore.Parse(raw)
-		if err != nil || ks.PubKey != want {
-			t.Errorf("validator %d: %v", v, err)
-		}
-	}
-}
-
 // BenchmarkRunFull makes clusters at full strength. The metric ratio compares with the time that
 // PBKDF2 alone takes for writing and reading back on the same cores.
 func BenchmarkRunFull(b *testing.B) {

@@ -164,7 +164,7 @@ func DecodeRecord(text string) (cluster.Identity, error) {
 		PublicKey: "0x" + d.PubKey.String(), Seq: d.Seq, Signature: "0x" + hex.EncodeToString(d.Signature[:]), Pairs: []cluster.IdentityPair{},
 	}
 	for _, p := range d.Pairs {
-		id.Pairs = append(id.Pairs, cluster.IdentityPair{p.Key, pairText(p)})
+		id.Pairs = append(id.Pairs, cluster.IdentityPair{Key: p.Key, Value: pairText(p)})
 	}
 	return id, nil
 }

@@ -169,7 +169,7 @@ func TestDecodeRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []cluster.IdentityPair{{"id", "v4"}, {"ip", "127.0.0.1"}, {"secp256k1", "0x03ca634cae0d49acb401d8a4c6b6fe8c55b70d115bf400769cc1400f3258cd3138"}, {"udp", "30303"}}
+	want := []cluster.IdentityPair{{Key: "id", Value: "v4"}, {Key: "ip", Value: "127.0.0.1"}, {Key: "secp256k1", Value: "0x03ca634cae0d49acb401d8a4c6b6fe8c55b70d115bf400769cc1400f3258cd3138"}, {Key: "udp", Value: "30303"}}
 	if id.Seq != 1 || !reflect.DeepEqual(id.Pairs, want) || id.NodeID != "0xa448f24c6d18e575453db13171562b71999873db5b286df957af199ec94617f7" {
 		t.Errorf("%+v", id)
 	}
