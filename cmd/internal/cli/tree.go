@@ -47,6 +47,8 @@ that runs here, or offers to start one.`,
 		a.upCmd(), a.attachCmd(), a.statusCmd(), a.checkCmd(), a.doctorCmd(), a.demoCmd(), a.simnetCmd(), a.downCmd(),
 		group("create", "make something new", a.createClusterCmd(), a.createWorkersCmd(), a.createProverCmd()),
 		group("verify", "check something that is there", a.verifyClusterCmd()),
+		a.combineCmd(),
+		group("node", "directories of nodes: export, import", a.nodeExportCmd(), a.nodeImportCmd()),
 		group("show", "say what something is", a.showClusterCmd()),
 		a.enrCmd(),
 		group("submit", "hand in work", a.submitJobCmd()),
@@ -78,7 +80,7 @@ that runs here, or offers to start one.`,
 }
 
 // actWords are the commands that make an action; Parse runs no others.
-var actWords = []string{"pause worker", "resume worker", "restart worker", "submit job", "cancel job", "fetch job", "create cluster", "create workers", "create prover", "verify cluster", "show cluster", "enr",
+var actWords = []string{"pause worker", "resume worker", "restart worker", "submit job", "cancel job", "fetch job", "create cluster", "create workers", "create prover", "verify cluster", "show cluster", "enr", "combine", "node export", "node import",
 	"unlock", "lock", "ack alert", "mute alert", "acts cancel", "down"}
 
 // finishTree gives every command the same manners.
