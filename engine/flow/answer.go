@@ -57,17 +57,20 @@ func (f Flow) Complete(facts Facts, a Answers) Answers {
 	return out
 }
 
+// list tells whether commas part the value.
+func (q Field) list() bool { return q.Kind == List || q.Kind == Many || q.Several }
+
 // tidy takes out the spaces that mean nothing.
 func (q Field) tidy(v string) string {
 	v = strings.TrimSpace(v)
-	switch q.Kind {
-	case List, Many:
+	switch {
+	case q.list():
 		parts := strings.Split(v, ",")
 		for i := range parts {
 			parts[i] = strings.TrimSpace(parts[i])
 		}
 		return strings.Join(parts, ",")
-	case Rows:
+	case q.Kind == Rows:
 		var rows []string
 		for row := range strings.SplitSeq(v, "\n") {
 			if row = strings.TrimSpace(row); row != "" {
@@ -126,12 +129,9 @@ func (q Field) Problem(facts Facts, value string, a Answers) error {
 		if strings.IndexFunc(value, func(r rune) bool { return r < '0' || r > '9' }) >= 0 {
 			return fmt.Errorf("%q: %s", value, q.need())
 		}
-	case List, Many:
-		for s := range strings.SplitSeq(value, ",") {
-			if strings.TrimSpace(s) == "" {
-				return errors.New("there is an empty entry between the commas")
-			}
-		}
+	}
+	if q.list() && slices.ContainsFunc(strings.Split(value, ","), func(s string) bool { return strings.TrimSpace(s) == "" }) {
+		return errors.New("there is an empty entry between the commas")
 	}
 	switch q.Kind {
 	case Bool:
@@ -171,8 +171,10 @@ func (q Field) Problem(facts Facts, value string, a Answers) error {
 func (q Field) need() string {
 	s := "an answer is needed"
 	switch q.Kind {
-	case Choice, Many:
+	case Choice:
 		s = "choose one"
+	case Many:
+		s = "name one or more"
 	case Number:
 		s = "a number is needed"
 	}

@@ -140,10 +140,10 @@ func answerText(v *yaml.Node, q Field) (string, error) {
 		return strings.TrimRight(v.Value, "\n"), nil
 	case yaml.SequenceNode:
 		sep := ","
-		switch q.Kind {
-		case Rows:
+		switch {
+		case q.Kind == Rows:
 			sep = "\n"
-		case List, Many:
+		case q.list():
 		default:
 			return "", fmt.Errorf("line %d: %s takes one value, not a list", v.Line, q.Key)
 		}
@@ -189,18 +189,16 @@ func WriteAnswers(w io.Writer, f Flow, file AnswersFile) error {
 			continue
 		}
 		var parts []string
-		switch q.Kind {
-		case Rows:
+		switch {
+		case q.Kind == Rows:
 			parts = strings.Split(v, "\n")
-		case List, Many:
+		case q.list():
 			if parts = strings.Split(v, ","); slices.Contains(parts, "") {
 				parts = nil // it is wrong, and stays as it was typed
 			}
-		case Number, Bool:
-			if q.Kind == Number && digitsOnly(v) || v == "true" || v == "false" {
-				add(string(k), plain(v))
-				continue
-			}
+		case q.Kind == Number && digitsOnly(v), q.Kind == Bool && (v == "true" || v == "false"):
+			add(string(k), plain(v))
+			continue
 		}
 		if parts == nil {
 			add(string(k), text(v))

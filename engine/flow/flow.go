@@ -148,7 +148,7 @@ func (f Flow) Shown(a Answers) []Step {
 }
 
 // All lists the flows.
-func All() []Flow { return []Flow{CreateCluster(), CreateWorkers()} }
+func All() []Flow { return []Flow{CreateCluster(), CreateWorkers(), CreateProver()} }
 
 // ByID finds the flow of a command.
 func ByID(id ID) (Flow, bool) {

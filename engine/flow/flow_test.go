@@ -21,6 +21,9 @@ func sample(f Flow) Answers {
 		return Answers{"network": "hoodi", "name": "hoodi-b", "nodes": "4", "withdrawal-addresses": exampleAddress, "fee-recipient-addresses": exampleAddress}
 	case CreateWorkersID:
 		return Answers{"dir": "/x/farm", "profile": "native", "cluster-name": "farm", "machine": exampleMachine + "\nname=m02,address=192.168.0.202,threads=64,ram=64GiB"}
+	case CreateProverID:
+		return Answers{"profile": "zkwasm-0.0.14", "dir": "/x/provers", "name": "gpu-a", "server": "https://rpc.zkwasmhub.com",
+			"gpus": "GPU-5d1b7a2e-0000-4000-8000-000000000001,GPU-5d1b7a2e-0000-4000-8000-000000000002", "key-files": "/x/a.key,/x/b.key"}
 	}
 	return nil
 }
@@ -322,6 +325,9 @@ func randomValue(r *rand.Rand, f Flow, k Key) string {
 	}
 	if q.Example != "" && r.IntN(2) == 0 {
 		return q.Example
+	}
+	if k == "profile" && r.IntN(2) == 0 {
+		return "native"
 	}
 	if strings.Contains(string(k), "amounts") {
 		return strconv.Itoa(32 + r.IntN(5))

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"app.provost/engine"
+	"app.provost/engine/flow"
 
 	"github.com/spf13/cobra"
 )
@@ -116,6 +117,7 @@ nothing was measured. What is left out counts as not known:
 		}
 		return fromInput(a.oneShot(cmd, act, nil), typed)
 	}
+	a.guided(c, flow.CreateProver(), func(cmd *cobra.Command, act engine.Action) error { return a.oneShot(cmd, act, nil) })
 	return c
 }
 

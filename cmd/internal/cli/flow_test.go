@@ -92,6 +92,8 @@ var samples = map[flow.ID]flow.Answers{
 	flow.CreateClusterID: {"network": "hoodi", "name": "hoodi-b", "nodes": "4", "num-validators": "2", "withdrawal-addresses": goodAddress,
 		"fee-recipient-addresses": "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359", "cluster-dir": "/x/hoodi-b"},
 	flow.CreateWorkersID: {"dir": "/x/farm", "profile": "quil-2.1.0.22", "cluster-name": "farm", "machine": "name=m01,address=10.0.0.1,threads=64,ram=128GiB\nname=m02,address=10.0.0.2,threads=64", "keep-free": "0"},
+	flow.CreateProverID: {"profile": "zkwasm-0.0.14", "dir": "/x/provers", "name": "gpu-a", "server": "https://rpc.zkwasmhub.com",
+		"gpus": "GPU-5d1b7a2e-0000-4000-8000-000000000001,GPU-5d1b7a2e-0000-4000-8000-000000000002", "key-files": "/x/a.key,/x/b.key"},
 }
 
 // command are the words of a flow.
