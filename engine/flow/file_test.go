@@ -94,27 +94,29 @@ func TestAnswersFileIsStrict(t *testing.T) {
 }
 
 func FuzzReadAnswers(f *testing.F) {
-	c := CreateCluster()
 	f.Add([]byte("provost_answers: 1\nnodes: 4\nwithdrawal-addresses:\n  - 0x00\n  - 0x01\n"))
 	f.Add([]byte("provost_answers: 1\nflow: create cluster\ndraft_saved: 2026-11-20T11:01:40Z\ndraft_step: nodes\n"))
 	f.Add([]byte("a: &a [*a, *a]\n"))
 	f.Add([]byte("provost_answers: 1\nname: |\n  x\n  y\n"))
+	f.Add([]byte("provost_answers: 1\nmachine:\n  - name=m01,threads=4\n  - name=m02\nremove-machine: a,b\n"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		got, err := ReadAnswers(bytes.NewReader(raw), c)
-		if err != nil {
-			return
-		}
-		c.Faults(Facts{}, got.Answers)
-		var b bytes.Buffer
-		if err := WriteAnswers(&b, c, got); err != nil {
-			t.Fatal(err)
-		}
-		again, err := ReadAnswers(&b, c)
-		if err != nil {
-			t.Fatalf("%q is not read back: %v", b.String(), err)
-		}
-		if !reflect.DeepEqual(c.Complete(Facts{}, again.Answers), c.Complete(Facts{}, got.Answers)) {
-			t.Fatalf("%v is read back as %v", got.Answers, again.Answers)
+		for _, c := range flows() {
+			got, err := ReadAnswers(bytes.NewReader(raw), c)
+			if err != nil {
+				continue
+			}
+			c.Faults(Facts{}, got.Answers)
+			var b bytes.Buffer
+			if err := WriteAnswers(&b, c, got); err != nil {
+				t.Fatal(err)
+			}
+			again, err := ReadAnswers(&b, c)
+			if err != nil {
+				t.Fatalf("%q is not read back: %v", b.String(), err)
+			}
+			if !reflect.DeepEqual(c.Complete(Facts{}, again.Answers), c.Complete(Facts{}, got.Answers)) {
+				t.Fatalf("%v is read back as %v", got.Answers, again.Answers)
+			}
 		}
 	})
 }
