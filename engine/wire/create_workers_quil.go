@@ -226,8 +226,13 @@ func quilAdapter(e quil.Era, l *fit.Layout, at quilPaths) (fit.Adapter, quilSaid
 		a.Readme = append(a.Readme, t.Text+".")
 	}
 	if at.nodeConfig == "" {
+		a.Steps = []string{fmt.Sprintf("put the keys of config/config.yml into %s/config.yml: it holds the address lists only", at.configDir)}
 		a.Readme = append([]string{"config/config.yml of each machine holds the address lists only: put these keys into the machine's own config.yml, or plan again with --node-config and the control process's config.yml to have the whole file rendered."}, a.Readme...)
 	} else {
+		a.Steps = []string{
+			fmt.Sprintf("install -d -o %s -m 0700 %s", at.user, at.configDir),
+			fmt.Sprintf("install -b -o %s -m 0600 config/config.yml %s/config.yml   # the one before is kept as config.yml~", at.user, at.configDir),
+		}
 		a.Readme = append([]string{"config/config.yml holds secrets of the peer where this era's workers need them: send it over authenticated ways only, mode 0600."}, a.Readme...)
 	}
 	rendered, err := said.render(e, at.existing, plan)

@@ -62,6 +62,8 @@ type Adapter struct {
 	WorkersFirst bool
 	// Files are further files of a machine, with paths below its directory. It may be nil.
 	Files func(l *Layout, r *Row) ([]File, error)
+	// Steps are further lines for the steps of a machine, after its firewall and before its units.
+	Steps []string
 	// Readme are further lines for the README of all.
 	Readme []string
 	// Kept goes into plan.yaml for later changes.
@@ -217,6 +219,9 @@ func readme(l *Layout, a Adapter) string {
 }
 
 func keyTable(l *Layout) string {
+	if len(l.Profile.Keys) == 0 {
+		return "None: nothing here needs a key.\n"
+	}
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 4, 2, ' ', 0)
 	if l.Profile.Remote {
@@ -296,6 +301,14 @@ func machineReadme(l *Layout, a Adapter, r *Row, all []File) string {
 	}
 	b.WriteString(wrap("", fmt.Sprintf("Memory counted: %s. Check: %s.", mem, r.Check)))
 	b.WriteString("\nWHAT IT NEEDS\n\n")
+	if a.Machine != nil {
+		b.WriteString(item("The binary at " + a.Machine(r, true).Args[0] + ", and the user " + a.Machine(r, true).User + "."))
+	} else if a.Worker != nil {
+		b.WriteString(item("The node's binary at " + a.Worker.Args[0] + ", the same version on all machines, and the user " + a.Worker.User + "."))
+	}
+	if len(l.Profile.Keys) == 0 {
+		b.WriteString(item("No key."))
+	}
 	for _, k := range l.Profile.Keys {
 		need := k.Workers
 		if r.Control || !l.Profile.Remote {
@@ -317,6 +330,9 @@ func machineReadme(l *Layout, a Adapter, r *Row, all []File) string {
 	}
 	if has("firewall/ufw.sh") {
 		b.WriteString("  sh firewall/ufw.sh          with ufw; or: nft -f firewall/rules.nft\n")
+	}
+	for _, s := range a.Steps {
+		b.WriteString("  " + s + "\n")
 	}
 	fmt.Fprintf(&b, "  cp units/* /etc/systemd/system/ && systemctl daemon-reload\n")
 	switch {
