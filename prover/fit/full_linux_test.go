@@ -37,7 +37,7 @@ func TestFullAndReadOnly(t *testing.T) {
 		}
 	}
 	before, after, _, drop, revision := change(t)
-	for _, inodes := range []string{"nr_inodes=58", "nr_inodes=70", "nr_inodes=90"} {
+	for _, inodes := range []string{"nr_inodes=40", "nr_inodes=42", "nr_inodes=44", "nr_inodes=46", "nr_inodes=48", "nr_inodes=50", "nr_inodes=52"} {
 		disk := smallDisk(t, inodes)
 		dir := filepath.Join(disk, "farm")
 		if err := WriteTree(dir, before, goOn); err != nil {
@@ -45,10 +45,6 @@ func TestFullAndReadOnly(t *testing.T) {
 		}
 		was := content(t, dir)
 		err := UpdateTree(dir, revision, after, drop, goOn)
-		if err == nil {
-			checkUpdated(t, dir, before, after, drop, was)
-			continue
-		}
 		if kindOf(err) != KindNoSpace {
 			t.Errorf("%s: %v", inodes, err)
 		}

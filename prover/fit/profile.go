@@ -131,9 +131,7 @@ func Native() Profile {
 			"each machine runs an engine of its own with its own queue: hand jobs in at the engine that shall make them. Workers of several machines cannot join one control process yet",
 			"workers report over a socket on their own machine: no port is opened and no firewall rule is needed",
 		},
-		KeepFree: []Keep{{0, 1}}, RAMPerWorker: 2 * GiB, RAMSystem: GiB, Holes: HolesBorne, MaxPerMachine: maxNativeWorkers,
-		Keys: []KeyNeed{{Name: "none", Control: "none", Workers: "none", Why: "an engine of its own needs no key"}},
-	}
+		KeepFree: []Keep{{0, 1}}, RAMPerWorker: 2 * GiB, RAMSystem: GiB, Holes: HolesBorne, MaxPerMachine: maxNativeWorkers}
 }
 
 // maxNativeWorkers is what "provost up --workers" takes.
