@@ -216,6 +216,30 @@ func TestLaterAnswerMakesAnEarlierOneWrong(t *testing.T) {
 	}
 }
 
+func TestPoint(t *testing.T) {
+	f := CreateCluster()
+	w := NewWalk(Session{Flow: f})
+	s := script{answers: sample(f)}
+	s.run(t, w)
+	w.Point("cluster-dir")
+	if err := w.Answer("/other"); err != nil {
+		t.Fatal(err)
+	}
+	if _, q, ok := w.Question(); ok {
+		t.Errorf("changed, and asks %s", q.Key)
+	}
+	w.Point("cluster-dir")
+	if err := w.Answer("/other"); err != nil {
+		t.Fatal(err)
+	}
+	if _, q, ok := w.Question(); !ok || q.Key != "keymanager-addresses" {
+		t.Errorf("left as it is, and asks %q", q.Key)
+	}
+	if w.Point("testnet-name") {
+		t.Error("points at a hidden field")
+	}
+}
+
 // Hidden answers don't count: whatever they are, the action is the same; and what
 // shows a field looks at earlier fields only.
 func TestHiddenAnswersDoNotCount(t *testing.T) {

@@ -55,15 +55,19 @@ func (w *Walk) Value() string { return w.Complete()[w.at] }
 // Answer takes a value for the question and goes on. An empty one stands for the
 // default. Its error says what is wrong; the walk stays there then.
 func (w *Walk) Answer(value string) error {
-	_, q, ok := w.Question()
+	i, q, ok := w.Question()
 	if !ok {
 		return nil
 	}
+	before := w.Complete()[q.Key]
 	a := w.answers.Clone()
 	a[q.Key] = value
 	full := w.flow.Complete(w.facts, a)
 	if err := q.Problem(w.facts, full[q.Key], full); err != nil {
 		return err
+	}
+	if w.within == nowhere && full[q.Key] == before {
+		w.within = w.Steps()[i].ID // what is at fault may stand in another field of the step
 	}
 	w.answers = a
 	w.trail = append(w.trail, q.Key)
@@ -150,7 +154,7 @@ func (w *Walk) Resume(id string) {
 }
 
 // Point goes to the question of a key, as when a check has found its answer wrong; after
-// it only what has become wrong is asked.
+// it only what has become wrong is asked, or the rest of its step when it stays as it is.
 func (w *Walk) Point(k Key) bool {
 	_, _, ok := At(w.Steps(), k)
 	if ok {
