@@ -702,21 +702,6 @@ func TestReportJSON(t *testing.T) {
 	}
 }
 
-// BenchmarkRunFull makes clusters at full strength. The metric ratio compares with the time that
-// PBKDF2 alone takes for writing and reading back on the same cores.
-func BenchmarkRunFull(b *testing.B) {
-	p := testParams("")
-	p.InsecureKeys, p.NumValidators = false, 4
-	base := b.TempDir()
-	for i := 0; b.Loop(); i++ {
-		p.Dir = filepath.Join(base, fmt.Sprint(i))
-		if _, err := Run(b.Context(), p, nil); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(2*p.Nodes*p.NumValidators), "pbkdf2/op")
-}
-
 func BenchmarkRunInsecure(b *testing.B) {
 	p := testParams("")
 	p.NumValidators = 50
