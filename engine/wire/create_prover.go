@@ -144,6 +144,9 @@ func (p proverHost) drawNodes(ctx context.Context, c engine.CreateProver, g *pro
 	for _, s := range g.fit.Short {
 		checks = append(checks, zkwasm.Remark{Weight: zkwasm.Lacks, Field: "gpus", Cause: s, Remedy: "give fewer GPUs, or take a larger machine"})
 	}
+	if s := g.fit.DiskShort; s != "" {
+		checks = append(checks, zkwasm.Remark{Weight: zkwasm.Lacks, Cause: s, Remedy: "free some space there, or give Docker another data-root"})
+	}
 	var stops, lacks []zkwasm.Remark
 	for _, r := range append(remarks, checks...) {
 		switch r.Weight {

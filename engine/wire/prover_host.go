@@ -167,15 +167,18 @@ func runTool(ctx context.Context, name string, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// bounded keeps the beginning of what is written.
-type bounded struct{ bytes.Buffer }
+// bounded keeps the beginning of what is written. The buffer is no embedded one: its
+// ReadFrom would go round Write.
+type bounded struct{ b bytes.Buffer }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if room := maxToolSays - b.Len(); room > 0 {
-		b.Buffer.Write(p[:min(room, len(p))])
+	if room := maxToolSays - b.b.Len(); room > 0 {
+		b.b.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
 }
+
+func (b *bounded) String() string { return b.b.String() }
 
 func (p proverHost) disk(ctx context.Context, path string) *prover.DiskSpace {
 	at, err := host.New(host.Options{Root: p.root, Paths: []host.Path{{Path: path, What: "docker"}}})

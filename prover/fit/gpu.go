@@ -63,6 +63,8 @@ type GPUFit struct {
 	More *int
 	// Short are reasons why the nodes can never run all together on this machine.
 	Short []string
+	// DiskShort says that the disk lacks space for the new nodes, "" when it does not or is not known.
+	DiskShort string
 	// Todo are commands, in order, that set what is missing. They set whole pools, so that doing one twice changes nothing.
 	Todo []GPUTodo
 	// Warnings are told and stop nothing.
@@ -131,7 +133,7 @@ func FitGPUs(h prover.Host, seats []GPUSeat) GPUFit {
 	}
 	f.memory(h, seats, whole, memAll, fresh)
 	if h.Disk != nil && fresh > 0 && h.Disk.Free < disk {
-		f.Short = append(f.Short, fmt.Sprintf("%s has %s free; %s is needed for %s", h.Disk.Path, gpuGiB(h.Disk.Free), gpuGiB(disk), gpuCount(fresh, "node")))
+		f.DiskShort = fmt.Sprintf("%s has %s free; %s is needed for %s", h.Disk.Path, gpuGiB(h.Disk.Free), gpuGiB(disk), gpuCount(fresh, "node"))
 	}
 	f.numa(h, seats)
 	f.todo(h, known)

@@ -110,6 +110,18 @@ func TestFitGPUs(t *testing.T) {
 	}
 }
 
+func TestFitDisk(t *testing.T) {
+	h := host(512, 500, 30000, 30000, 0)
+	h.Disk = &prover.DiskSpace{Path: "/var/lib/docker", Free: 100 * 1024}
+	if f := FitGPUs(h, []GPUSeat{seat(0), seat(1)}); f.DiskShort != "" {
+		t.Error(f.DiskShort)
+	}
+	h.Disk.Free--
+	if f := FitGPUs(h, []GPUSeat{seat(0), seat(1)}); f.DiskShort != "/var/lib/docker has 99.9 GiB free; 100 GiB is needed for 2 nodes" || len(f.Short) != 0 {
+		t.Errorf("%q %q", f.DiskShort, f.Short)
+	}
+}
+
 // What is not known is never taken for enough, and said.
 func TestFitUnknown(t *testing.T) {
 	f := FitGPUs(prover.Host{}, []GPUSeat{seat(0)})
