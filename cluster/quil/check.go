@@ -52,6 +52,10 @@ func (e Era) Check(existing []byte, p Plan, machine string) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
+	return e.check(c, p, m, lists), nil
+}
+
+func (e Era) check(c Config, p Plan, m Machine, lists Addresses) []Finding {
 	k := checker{e: e, p: p, m: m, c: c.c}
 	k.keys()
 	k.lists(lists)
@@ -59,7 +63,7 @@ func (e Era) Check(existing []byte, p Plan, machine string) ([]Finding, error) {
 	k.listeners()
 	k.stream()
 	slices.SortStableFunc(k.out, func(a, b Finding) int { return cmp.Compare(a.Line, b.Line) })
-	return k.out, nil
+	return k.out
 }
 
 type checker struct {

@@ -423,20 +423,24 @@ type Rendered struct {
 // workers only, secrets that the era's workers do not need are emptied. Errors: *ProblemsError for the plan,
 // *ConfigError for the file.
 func (e Era) Config(existing []byte, p Plan, machine string) (Rendered, error) {
-	edits, err := e.edits(existing, p, machine)
+	lists, err := e.Addresses(p)
 	if err != nil {
 		return Rendered{}, err
 	}
-	var r Rendered
-	if len(bytes.TrimSpace(existing)) == 0 {
-		r.Fragment = true
-		existing = []byte(fragmentHead)
+	m, ok := p.Machine(machine)
+	if !ok {
+		return Rendered{}, fmt.Errorf("config of a machine: no machine is called %q", cut(machine))
 	}
-	before := Config{&config{text: existing, root: &yaml.Node{Kind: yaml.MappingNode}}}
-	if !r.Fragment {
+	var r Rendered
+	before := Config{&config{text: []byte(fragmentHead), root: &yaml.Node{Kind: yaml.MappingNode}}}
+	if r.Fragment = len(bytes.TrimSpace(existing)) == 0; !r.Fragment {
 		if before, err = ParseConfig(existing); err != nil {
 			return Rendered{}, err
 		}
+	}
+	edits, err := e.edits(before.c, p, m, lists)
+	if err != nil {
+		return Rendered{}, err
 	}
 	todo := edits[:0:0]
 	for _, d := range edits {
@@ -453,8 +457,8 @@ func (e Era) Config(existing []byte, p Plan, machine string) (Rendered, error) {
 	if r.Config, r.Reformatted, err = before.set(todo); err != nil || r.Fragment {
 		return r, err
 	}
-	r.Findings, err = e.Check(r.Config.Export(), p, machine)
-	return r, err
+	r.Findings = e.check(r.Config, p, m, lists)
+	return r, nil
 }
 
 // change tells an edit of a key whose value was v; nil: there was none.
@@ -505,14 +509,7 @@ const fragmentHead = `# The part of config.yml that lists the workers. The node 
 `
 
 // edits gives what must stand in the config of a machine.
-func (e Era) edits(existing []byte, p Plan, machine string) ([]edit, error) {
-	lists, err := e.Addresses(p)
-	if err != nil {
-		return nil, err
-	}
-	if _, ok := p.Machine(machine); !ok {
-		return nil, fmt.Errorf("config of a machine: no machine is called %q", cut(machine))
-	}
+func (e Era) edits(c *config, p Plan, m Machine, lists Addresses) ([]edit, error) {
 	var out []edit
 	for _, l := range lists.Lists {
 		out = append(out, edit{path: l.Key, list: l.Entries, is: TypeAddresses, why: "entry i is the worker of core i+1"})
@@ -527,24 +524,20 @@ func (e Era) edits(existing []byte, p Plan, machine string) ([]edit, error) {
 			out = append(out, edit{path: memoryKey, one: strconv.FormatInt(*n, 10), is: TypeInt, why: "memory that a worker's runtime aims at"})
 		}
 	}
-	if p.Role(machine) == RoleControl {
+	if p.Role(m.Name) == RoleControl {
 		return out, nil
 	}
 	if named, _ := e.Address.WorkerStream.Known(); named {
 		control, _ := p.Machine(p.Control)
-		port, err := e.streamPort(existing)
+		port, err := e.streamPort(c)
 		if err != nil {
 			return nil, err
 		}
 		out = append(out, edit{path: streamKey, one: multiaddr(control.Address, TCP, port), is: TypeAddress, why: "a worker finds the control process there"})
 	}
-	if needed, known := e.Secrets.Worker.Known(); known && len(bytes.TrimSpace(existing)) > 0 {
-		c, err := ParseConfig(existing)
-		if err != nil {
-			return nil, err
-		}
+	if needed, known := e.Secrets.Worker.Known(); known {
 		for _, path := range e.secrets() {
-			if _, v := c.c.find(path); v != nil && !slices.Contains(needed, path) {
+			if _, v := c.find(path); v != nil && !slices.Contains(needed, path) {
 				out = append(out, edit{path: path, one: `""`, is: TypeSecret, why: "a machine with workers only does not need this secret"})
 			}
 		}
@@ -559,20 +552,13 @@ const (
 )
 
 // streamPort gives the port of the control process's stream listener: as the config says, else the era's.
-func (e Era) streamPort(existing []byte) (Port, error) {
+func (e Era) streamPort(c *config) (Port, error) {
 	i := slices.IndexFunc(e.Ports, func(l Listen) bool { return l.Key == streamKey })
 	if i < 0 {
 		return 0, fmt.Errorf("config of a worker: the stream port of era %s is not known", e.ID)
 	}
 	port := e.Ports[i].Port
-	if len(bytes.TrimSpace(existing)) == 0 {
-		return port, nil
-	}
-	c, err := ParseConfig(existing)
-	if err != nil {
-		return 0, err
-	}
-	s, line, ok, err := c.c.scalar(streamKey)
+	s, line, ok, err := c.scalar(streamKey)
 	if err != nil || !ok || s == "" {
 		return port, err
 	}

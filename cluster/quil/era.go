@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -306,7 +307,7 @@ type erasFile struct {
 	} `yaml:"timings"`
 }
 
-// decodeEras reads the data of the eras. It is decoded anew for every caller: an Era may be changed by who asked for it.
+// decodeEras reads the data of the eras.
 func decodeEras(b []byte) ([]Era, error) {
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	d.KnownFields(true)
@@ -363,14 +364,16 @@ func decodeEras(b []byte) ([]Era, error) {
 	return f.Eras, nil
 }
 
-// Eras gives all eras, oldest first.
-func Eras() []Era {
+// Eras gives all eras, oldest first. What they hold is shared: whoever asks changes nothing in it.
+func Eras() []Era { return slices.Clone(embedded()) }
+
+var embedded = sync.OnceValue(func() []Era {
 	all, err := decodeEras(erasYML)
 	if err != nil {
 		return nil // the embedded file is read by a test; it cannot fail here
 	}
 	return all
-}
+})
 
 // ErrNoEra says that no era has this name or describes this version.
 var ErrNoEra = errors.New("no era of the node is known by this name or version")
