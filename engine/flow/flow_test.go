@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"app.provost/engine"
+	"app.provost/prover"
 )
 
 func flows() []Flow { return All() }
@@ -213,6 +214,33 @@ func TestLaterAnswerMakesAnEarlierOneWrong(t *testing.T) {
 	}
 	if _, q, ok := w.Question(); ok {
 		t.Fatalf("asks %s too", q.Key)
+	}
+}
+
+func TestGPUsOfThisMachine(t *testing.T) {
+	mib, yes := prover.MiB(24564), true
+	gpu := func(machine, uuid, lost string) engine.GPURow {
+		return engine.GPURow{Key: engine.Key{Machine: machine}, GPU: prover.GPU{UUID: uuid, Model: "RTX 4090", MemTotal: &mib, Display: &yes, PIDs: []int{7}, Lost: lost}}
+	}
+	facts := Facts{Snapshot: &engine.Snapshot{Engine: &engine.One[engine.Info]{Value: engine.Info{Machine: "m1"}},
+		GPUs: &engine.Section[engine.GPURow]{Rows: []engine.GPURow{gpu("m1", "GPU-a", ""), gpu("m2", "GPU-b", ""), gpu("m1", "GPU-c", "fell off the bus")}}}}
+	f := CreateProver()
+	q, _ := f.Field("gpus")
+	got := q.Options(facts, Answers{})
+	want := []Option{{Value: "GPU-a", Title: "GPU 0, RTX 4090", Note: "24 GiB, drives a display, in use"}, {Value: "GPU-c", Title: "GPU 0, RTX 4090", Note: "24 GiB, drives a display, in use", Refused: "fell off the bus"}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
+	}
+	for value, want := range map[string]string{"GPU-a": "", "GPU-b": `"GPU-b" is none of GPU-a`, "GPU-c": "fell off the bus", "GPU-a,GPU-a": "stands twice", "GPU-a,": "empty entry"} {
+		if err := q.Problem(facts, value, Answers{}); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+	// Of a machine that is not at hand, or without an engine, any is taken in form.
+	for _, err := range []error{q.Problem(facts, "GPU-z", Answers{"assume-gpus": "x"}), q.Problem(Facts{}, "GPU-z", Answers{})} {
+		if err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -22,6 +22,21 @@ import (
 // flowFlags are the flags of commands that have a guided flow.
 type flowFlags struct{ answers, save string }
 
+// guidedHelp stands at the end of the help of commands that have a flow.
+const guidedHelp = `
+
+Needed flags that are missing are asked for on a terminal, with checks, a review of what is
+written, and words to type before it is: on a screen, or line by line with --accessible,
+PROVOST_ACCESSIBLE=1, "accessible: true" in the configuration or TERM=dumb. What was answered is
+kept as a draft until it is done. Elsewhere nothing is asked and they are listed (exit code 2).
+--answers takes them from a file, without questions; its keys are the flags, lists may be YAML's:
+
+  provost_answers: 1
+  flow: %s
+  …
+
+Secrets are never in it, only paths of files that hold them.`
+
 // guided gives a command its guided flow. With all it needs the command runs as it is
 // and asks nothing. What is missing is taken from --answers, then asked for on a
 // terminal; elsewhere it is an error that lists it. The action goes to do.
@@ -29,6 +44,7 @@ func (a *app) guided(c *cobra.Command, f flow.Flow, do func(*cobra.Command, engi
 	var o flowFlags
 	c.Flags().StringVar(&o.answers, "answers", "", "answers file (YAML, the keys are these flags); flags win over it")
 	c.Flags().StringVar(&o.save, "save-answers", "", "write the answers to a file that is not there yet; no secrets are in it")
+	c.Long += fmt.Sprintf(guidedHelp, f.ID)
 	direct := c.RunE
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		if a.capture != nil {
