@@ -225,6 +225,9 @@ func quilAdapter(e quil.Era, l *fit.Layout, at quilPaths) (fit.Adapter, quilSaid
 	for _, t := range e.Traps {
 		a.Readme = append(a.Readme, t.Text+".")
 	}
+	for _, u := range e.Unknown {
+		a.Readme = append(a.Readme, "not known, and nowhere relied on: "+u+".")
+	}
 	if at.nodeConfig == "" {
 		a.Steps = []string{fmt.Sprintf("put the keys of config/config.yml into %s/config.yml: it holds the address lists only", at.configDir)}
 		a.Readme = append([]string{"config/config.yml of each machine holds the address lists only: put these keys into the machine's own config.yml, or plan again with --node-config and the control process's config.yml to have the whole file rendered."}, a.Readme...)

@@ -185,3 +185,92 @@ func TestQuilConfigFindings(t *testing.T) {
 		}
 	}
 }
+
+// A machine in the middle goes: the numbers and entries of the others stay, and what that costs depends on the era.
+func TestQuilMachineGoes(t *testing.T) {
+	three := func(dir, id string) engine.CreateWorkers {
+		c := guide(dir, "quil-"+id, "")
+		c.Machines = append(c.Machines, "name=c,address=192.168.0.202,threads=4,ram=16GiB,disk=500GiB")
+		return c
+	}
+	entries := func(dir, machine string) []string {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(machineDir(t, dir, machine), "config/config.yml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []string
+		for line := range strings.Lines(string(text)) {
+			if e, ok := strings.CutPrefix(strings.TrimSpace(line), "- "); ok {
+				out = append(out, e)
+			}
+		}
+		return out
+	}
+	for _, id := range []string{"1.4.21", "2.0.1", "2.1.0.19"} {
+		t.Run(id, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "plan")
+			if _, err := createWorkers(t, three(dir, id)); err != nil {
+				t.Fatal(err)
+			}
+			before := entries(dir, "c")
+			gone := engine.CreateWorkers{Dir: dir, NoProbe: true, Remove: []string{"b"}}
+			_, err := createWorkers(t, gone)
+			if id == "1.4.21" {
+				if err == nil {
+					t.Fatal("a list with dead entries was written for an era whose control process ends of them")
+				}
+				gone.Renumber = true
+				if _, err := createWorkers(t, gone); err != nil {
+					t.Fatal(err)
+				}
+				if after := entries(dir, "c"); len(after) != 7 || !slices.Equal(after[:3], before[:3]) || !slices.Contains(after, "/ip4/192.168.0.202/tcp/40000") {
+					t.Errorf("renumbered: %q", after)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			after := entries(dir, "c")
+			for i, e := range before {
+				if strings.Contains(e, "192.168.0.201") {
+					e = "/ip4/127.0.0.1/tcp/1"
+				}
+				if i >= len(after) || after[i] != e {
+					t.Fatalf("entry %d of %q, before %q", i+1, after, before)
+				}
+			}
+			if last := (engine.CreateWorkers{Dir: dir, NoProbe: true, Remove: []string{"c"}}); id == "2.1.0.19" {
+				if _, err := createWorkers(t, last); err != nil {
+					t.Fatal(err)
+				}
+				if after := entries(dir, "a"); len(after) != 6 {
+					t.Errorf("nothing is behind core 3, and yet: %q", after)
+				}
+			}
+		})
+	}
+}
+
+// Machines behind a router announce what the internet sees, and listen on what they have.
+func TestQuilAnnounce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "plan")
+	c := guide(dir, "quil-2.1.0.23", "")
+	for i := range c.Machines {
+		c.Machines[i] += fmt.Sprintf(",announce=203.0.113.%d", 7+i)
+	}
+	p, err := createWorkers(t, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(p.Warnings, func(w string) bool { return strings.Contains(w, "unfinished upstream") }) {
+		t.Errorf("nobody says that this era is unfinished: %q", p.Warnings)
+	}
+	text := tree(t, machineDir(t, dir, "b"))
+	for _, want := range []string{"dataWorkerAnnounceStreamMultiaddrs", "/ip4/203.0.113.8/tcp/32503", "/ip4/192.168.0.201/tcp/32503", "streamListenMultiaddr: /ip4/192.168.0.200/tcp/8340"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
