@@ -1,11 +1,14 @@
 package keystore
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"app.provost/cluster/internal/bls"
 )
@@ -97,4 +100,44 @@ func flip(hex string) string {
 		return "1" + hex[1:]
 	}
 	return "0" + hex[1:]
+}
+
+// All scrypt runs together keep within the bound: one that would go beyond it waits, and gives up with
+// its context.
+func TestScryptWaitsForMemory(t *testing.T) {
+	raw, err := os.ReadFile("testdata/eip2335-scrypt.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ks, err := Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := scryptTurn.Acquire(t.Context(), scryptMemory); err != nil {
+		t.Fatal(err)
+	}
+	password, err := NewPassword()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := ks.Decrypt(ctx, password)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		t.Fatalf("it didn't wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	scryptTurn.Release(scryptMemory)
+	if !scryptTurn.TryAcquire(scryptMemory) {
+		t.Error("the one that gave up still holds memory")
+	}
+	scryptTurn.Release(scryptMemory)
 }
