@@ -381,11 +381,7 @@ func (d *drawing) plan(c engine.CreateWorkers, more []string) engine.Plan {
 	} else {
 		p.Title = fmt.Sprintf("change %s to revision %d: %s", l.Name, l.Revision, what)
 		for _, ch := range d.changes {
-			name := ch.Machine
-			if name == "" {
-				name = "all"
-			}
-			p.Steps = append(p.Steps, engine.Step{Name: name, Text: ch.Text()})
+			p.Steps = append(p.Steps, engine.Step{Name: ch.Who(4), Text: ch.Text()})
 		}
 		p.Steps = append(p.Steps, engine.Step{Name: "write", Text: fmt.Sprintf("write the files that differ (content %s); those of before are kept in %s", d.sum(), filepath.Join(d.dir, fmt.Sprintf("old/%04d", d.before.Revision)))})
 		p.Undo = fmt.Sprintf("the files as they were are in %s", filepath.Join(d.dir, fmt.Sprintf("old/%04d", d.before.Revision)))
@@ -470,11 +466,7 @@ func (w workersPlanner) run(ctx context.Context, c engine.CreateWorkers, agreed 
 	r.Files = now.Files
 	r.Facts = []engine.Fact{{Name: "directory", Value: d.dir}, {Name: "revision", Value: fmt.Sprint(d.layout.Revision)}}
 	for _, ch := range d.changes {
-		name := ch.Machine
-		if name == "" {
-			name = "all"
-		}
-		r.Notes = append(r.Notes, name+": "+ch.Text())
+		r.Notes = append(r.Notes, ch.Who(4)+": "+ch.Text())
 	}
 	r.Notes = append(r.Notes, "begin with "+filepath.Join(d.dir, "README.txt"))
 	return r, nil

@@ -155,7 +155,7 @@ func TestWorkersChange(t *testing.T) {
 	for _, want := range []string{
 		"all: the address list changes. To do: give all machines the new list, then start the control process on m01 anew; no worker whose number stays needs a restart",
 		"m02: leaves with the numbers 8-15. To do: stop its workers and take its units away; take its firewall rules back",
-		"m03: files: config/config.yml. To do: bring the files over; nothing restarts",
+		"m01, m03: files: config/config.yml. To do: bring the files over; nothing restarts",
 		"m04: joins with the numbers 24-31, ports 40000-40007. To do: give it what it needs",
 	} {
 		if !strings.Contains(all, want) {

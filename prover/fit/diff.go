@@ -6,14 +6,29 @@ import (
 	"strings"
 )
 
-// Change is what a new plan changes for one machine; Machine "" is the cluster as a whole.
+// Change is what a new plan changes for one machine, or for several in the same way; Machine "" is the
+// cluster as a whole.
 type Change struct {
 	Machine string
-	Kind    string // "new", "removed", "changed", "files"
+	// Also are further machines for which the same is true.
+	Also []string
+	Kind string // "new", "removed", "changed", "files"
 	// What has changed, in words, one thing each: numbers, ports, files.
 	What []string
 	// Do is what has to be done there; "" for nothing.
 	Do string
+}
+
+// Who names the machines, at most that many of them; 0: all.
+func (c Change) Who(most int) string {
+	if c.Machine == "" {
+		return "all"
+	}
+	names := append([]string{c.Machine}, c.Also...)
+	if most > 0 && len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }
 
 // Text is the change on one line.
@@ -61,12 +76,12 @@ func Changes(before State, l *Layout, files []File) []Change {
 			whole.Do = "give all machines the new list, then start the control process on " + l.Control + " anew; no worker whose number stays needs a restart"
 		}
 	}
-	for _, mv := range l.Moved {
-		if len(whole.What) > 12 {
-			whole.What = append(whole.What, "…")
+	for i, m := range movesText(l.Moved) {
+		if i == 12 {
+			whole.What = append(whole.What, "and others")
 			break
 		}
-		whole.What = append(whole.What, fmt.Sprintf("worker %d of %s becomes %d", mv.From, mv.Machine, mv.To))
+		whole.What = append(whole.What, m)
 	}
 	if len(whole.What) > 0 {
 		out = append(out, whole)
@@ -81,7 +96,7 @@ func Changes(before State, l *Layout, files []File) []Change {
 			c.What = append(c.What, "leaves with the numbers "+Numbers(runs))
 			c.Do = "stop its workers and take its units away"
 			if l.Profile.Remote {
-				c.Do += "; take its firewall rules back (firewall/README.txt of the version before)"
+				c.Do += "; take its firewall rules back (" + oldRules(before, m.Name) + ")"
 			}
 		} else {
 			c.What = append(c.What, "leaves; it ran no worker")
@@ -131,7 +146,7 @@ func Changes(before State, l *Layout, files []File) []Change {
 				c.What = append(c.What, fmt.Sprintf("its ports open to %s instead of %s", newControl.ip(), oldControl.ip()))
 			}
 			if l.Profile.Remote {
-				do = append(do, "take the old firewall rules back and apply the new ones")
+				do = append(do, "take the old firewall rules back ("+oldRules(before, name)+") and apply the new ones")
 			}
 		}
 		if n := fileChanges(before, files, MachineDir(name)); n != "" {
@@ -144,11 +159,22 @@ func Changes(before State, l *Layout, files []File) []Change {
 			}
 		}
 		c.Do = strings.Join(do, "; ")
-		if len(c.What) > 0 {
-			out = append(out, c)
+		if len(c.What) == 0 {
+			continue
 		}
+		// Of machines to which the same happens one line tells.
+		if i := slices.IndexFunc(out, func(o Change) bool { return o.Kind == "files" && c.Kind == "files" && o.Text() == c.Text() }); i >= 0 {
+			out[i].Also = append(out[i].Also, name)
+			continue
+		}
+		out = append(out, c)
 	}
 	return out
+}
+
+// oldRules is where the rules of before are told.
+func oldRules(before State, machine string) string {
+	return fmt.Sprintf("old/%04d/%s/firewall/README.txt", before.Revision, MachineDir(machine))
 }
 
 // where is a machine's address in words.
@@ -273,11 +299,7 @@ func ChangesText(l *Layout, changes []Change) string {
 	var b strings.Builder
 	b.WriteString(wrap("", fmt.Sprintf("What revision %d of %s changed. The files as they were before are in old/%04d.", l.Revision, l.Name, l.Revision-1)))
 	for _, c := range changes {
-		name := c.Machine
-		if name == "" {
-			name = "all"
-		}
-		b.WriteString("\n" + item(name+" ("+c.Kind+"): "+c.Text()))
+		b.WriteString("\n" + item(c.Who(0)+" ("+c.Kind+"): "+c.Text()))
 	}
 	return b.String()
 }

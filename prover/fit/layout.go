@@ -106,6 +106,24 @@ type Move struct {
 	From, To Core
 }
 
+// movesText says moves in stretches: "1993-2048 of m33 become 72-127".
+func movesText(moves []Move) []string {
+	var out []string
+	for i := 0; i < len(moves); {
+		j := i
+		for j+1 < len(moves) && moves[j+1].Machine == moves[i].Machine && moves[j+1].From == moves[j].From+1 && moves[j+1].To == moves[j].To+1 {
+			j++
+		}
+		verb := "become"
+		if i == j {
+			verb = "becomes"
+		}
+		out = append(out, fmt.Sprintf("%s of %s %s %s", span(int(moves[i].From), int(moves[j].From)), moves[i].Machine, verb, span(int(moves[i].To), int(moves[j].To))))
+		i = j + 1
+	}
+	return out
+}
+
 // Row gives a machine's row.
 func (l *Layout) Row(name string) *Row {
 	for i := range l.Rows {
@@ -455,7 +473,7 @@ func (l *Layout) number(before *State, p Params) {
 			}
 			s := slot{next, name, free}
 			used[free] = true
-			if p.FillHoles && len(holes) > 0 {
+			if (p.FillHoles || p.Renumber) && len(holes) > 0 {
 				s.core, holes = holes[0].core, holes[1:]
 			} else {
 				next++
@@ -466,10 +484,14 @@ func (l *Layout) number(before *State, p Params) {
 		byMachine[name] = have
 	}
 	if p.Renumber && len(holes) > 0 {
+		// The numbers are 1 to n then: who has a higher one takes a hole, both in order.
 		slices.SortFunc(kept, byCore)
-		for i := len(kept) - 1; i >= 0 && len(holes) > 0 && holes[0].core < kept[i].core; i-- {
-			l.Moved = append(l.Moved, Move{kept[i].machine, kept[i].core, holes[0].core})
-			kept[i].core, holes = holes[0].core, holes[1:]
+		n := Core(len(kept))
+		for i := range kept {
+			if kept[i].core > n {
+				l.Moved = append(l.Moved, Move{kept[i].machine, kept[i].core, holes[0].core})
+				kept[i].core, holes = holes[0].core, holes[1:]
+			}
 		}
 	}
 	// Holes at the end are no holes: the list just ends before them.
