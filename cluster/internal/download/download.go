@@ -47,6 +47,17 @@ func allowed(u *url.URL) error {
 	return errors.New("over plain HTTP anybody on the way could change it")
 }
 
+// follow says whether a redirection is followed.
+func follow(req *http.Request, via []*http.Request) error {
+	if len(via) > maxHops {
+		return fmt.Errorf("it was sent on more than %d times", maxHops)
+	}
+	if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
+		return errors.New("it was sent on from https to plain HTTP")
+	}
+	return allowed(req.URL)
+}
+
 // Get returns the body of a URL.
 func Get(ctx context.Context, address string) ([]byte, error) {
 	u, err := url.Parse(address)
@@ -60,15 +71,7 @@ func Get(ctx context.Context, address string) ([]byte, error) {
 	defer cancel()
 	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}
 	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, CheckRedirect: func(req *http.Request, via []*http.Request) error {
-		if len(via) > maxHops {
-			return fmt.Errorf("it was sent on more than %d times", maxHops)
-		}
-		if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
-			return errors.New("it was sent on from https to plain HTTP")
-		}
-		return allowed(req.URL)
-	}}
+	client := &http.Client{Transport: transport, CheckRedirect: follow}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, errors.New("it is not a URL")
@@ -81,7 +84,7 @@ func Get(ctx context.Context, address string) ([]byte, error) {
 			err = ue.Err
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("no whole answer within %s: %w", Timeout, err)
+			err = fmt.Errorf("no whole answer in time (at most %s): %w", Timeout, err)
 		}
 		return nil, err
 	}
@@ -91,7 +94,7 @@ func Get(ctx context.Context, address string) ([]byte, error) {
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, MaxBytes+1))
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("no whole answer within %s: %w", Timeout, err)
+		err = fmt.Errorf("no whole answer in time (at most %s): %w", Timeout, err)
 	}
 	if err != nil {
 		return nil, err
