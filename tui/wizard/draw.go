@@ -482,6 +482,13 @@ func (w *Wizard) reviewText(l *page.Look, width int) text {
 	}
 	fact("checked", "the engine makes the plan again before it acts; another plan asks again")
 	w.warnings(&t, width)
+	for _, s := range p.Notes {
+		t.say(width, 2, theme.Hint.S(), "  "+s)
+	}
+	if p.Table != nil {
+		t.add()
+		t = append(t, planTable(p.Table, width)...)
+	}
 	t.add()
 	t.add(seg{text: "SAME THING WITHOUT THE WIZARD", st: theme.Title.S()}, seg{text: "y copy", st: theme.Hint.S(), tab: max(width-7, 31)})
 	lines := widget.Wrap(shellWords(w.line()), max(width-6, 10))

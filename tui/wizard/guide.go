@@ -109,6 +109,9 @@ func (g *Guide) fill() {
 			switch q.Kind {
 			case flow.Choice, flow.Many, flow.Bool:
 				g.picked[q.Key] = v
+				if q.Kind != flow.Bool { // it is typed when nothing is known that could be chosen from
+					g.lines[q.Key] = &widget.Input{Max: maxSelector}
+				}
 			case flow.Rows:
 				for row := range strings.Lines(v) {
 					in := &widget.Input{Max: maxSelector}
@@ -488,8 +491,16 @@ func (g *Guide) input(q flow.Field, st stop) *widget.Input {
 	switch q.Kind {
 	case flow.Rows:
 		return g.rows[q.Key][st.sub]
-	case flow.Choice, flow.Many, flow.Bool:
+	case flow.Bool:
 		return nil
+	case flow.Choice, flow.Many:
+		if len(g.options(q)) > 0 {
+			return nil
+		}
+		if v := g.picked[q.Key]; v != "" { // what was given before can be mended
+			g.lines[q.Key].Set(v)
+			g.picked[q.Key] = ""
+		}
 	}
 	if st.sub == 1 {
 		return g.again[q.Key]

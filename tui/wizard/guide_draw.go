@@ -2,9 +2,11 @@ package wizard
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
+	"app.provost/engine"
 	"app.provost/engine/flow"
 	"app.provost/tui/page"
 	"app.provost/tui/theme"
@@ -220,6 +222,69 @@ func (g *Guide) stepText(t *guideText, s flow.Step, width int, gl *theme.Glyphs)
 			g.tableText(t, rows, width)
 		}
 	}
+}
+
+// planTable lays out a plan's table. Where it is too wide, the widest column but the first
+// and the last, which say who and how it stands, is cut.
+func planTable(p *engine.PlanTable, width int) [][]seg {
+	widths := make([]int, len(p.Columns))
+	for i, c := range p.Columns {
+		widths[i] = widget.Width(c)
+		for _, row := range p.Rows {
+			if i < len(row) {
+				widths[i] = max(widths[i], widget.Width(row[i]))
+			}
+		}
+	}
+	total := 2
+	for _, w := range widths {
+		total += w + 2
+	}
+	for total > width && len(widths) > 2 {
+		widest := 1
+		for i := 2; i < len(widths)-1; i++ {
+			if widths[i] > widths[widest] {
+				widest = i
+			}
+		}
+		if widths[widest] <= 4 {
+			break
+		}
+		widths[widest]--
+		total--
+	}
+	line := func(cells []string, mark bool, st theme.Style) []seg {
+		var out []seg
+		if mark {
+			out = append(out, seg{text: "!", st: theme.Warn.S()})
+		}
+		at := 2
+		for i, c := range cells {
+			if i >= len(widths) || at >= width {
+				break
+			}
+			if r := []rune(c); len(r) > widths[i] && i < len(widths)-1 {
+				c = string(r[:max(widths[i]-1, 0)]) + "~"
+			}
+			out = append(out, seg{text: c, st: st, tab: at})
+			at += widths[i] + 2
+		}
+		return out
+	}
+	out := [][]seg{line(p.Columns, false, theme.Hint.S())}
+	for i, row := range p.Rows {
+		if i == maxListed {
+			out = append(out, []seg{{text: fmt.Sprintf("and %d more", len(p.Rows)-i), st: theme.Hint.S(), tab: 2}})
+			break
+		}
+		mark := slices.Contains(p.Marked, i)
+		st := theme.Text.S()
+		if mark {
+			st = theme.Warn.S()
+		}
+		out = append(out, line(row, mark, st))
+	}
+	return out
 }
 
 func (g *Guide) tableText(t *guideText, rows [][]string, width int) {
@@ -459,8 +524,18 @@ func (g *Guide) checkText(t *guideText, width int, gl *theme.Glyphs) {
 	for _, x := range g.plan.LeftOut {
 		line(theme.Warn, x.Target+": "+x.Why)
 	}
+	if g.plan.Table != nil {
+		t.add()
+		for _, segs := range planTable(g.plan.Table, width) {
+			t.add(segs...)
+		}
+		t.add()
+	}
 	for _, s := range g.plan.Warnings {
 		line(theme.Warn, s)
+	}
+	for _, s := range g.plan.Notes {
+		t.say(width, 4, theme.Hint.S(), s)
 	}
 	t.add()
 	t.say(width, 0, theme.Title.S(), fmt.Sprintf("0 block, %d warn.", len(g.plan.Warnings)))

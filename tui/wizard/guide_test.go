@@ -345,3 +345,23 @@ func FuzzGuideKeys(f *testing.F) {
 		}
 	})
 }
+
+// TestGuideTypesWhatItCannotOffer: without anything to choose from, the answer is typed.
+func TestGuideTypesWhatItCannotOffer(t *testing.T) {
+	f := tea()
+	f.Steps = []flow.Step{{ID: "cup", Title: "cups", Fields: []flow.Field{{Key: "cups", Title: "Cups", Kind: flow.Many, Options: func(flow.Facts, flow.Answers) []flow.Option { return nil }}}}}
+	h, g := openGuide([]flow.Flow{f}, nil, GuideOptions{})
+	h.keys("<enter>red,blue")
+	if g.answers()["cups"] != "red,blue" {
+		t.Fatalf("answers %v", g.answers())
+	}
+	h.keys("<enter>")
+	h.want(t, "checks", "0 block")
+	h, g = openGuide([]flow.Flow{f}, flow.Answers{"cups": "green"}, GuideOptions{})
+	h.keys("<enter>")
+	h.want(t, "green")
+	h.keys(",red")
+	if g.answers()["cups"] != "green,red" {
+		t.Fatalf("answers %v", g.answers())
+	}
+}
