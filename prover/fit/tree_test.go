@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -24,6 +25,10 @@ func TestMain(m *testing.M) {
 		os.Exit(fakeNode())
 	case os.Getenv("FIT_KILL_AFTER") != "":
 		os.Exit(killedRun())
+	case os.Getenv("FIT_LISTEN") != "":
+		os.Exit(fakeListener(os.Getenv("FIT_LISTEN")))
+	case os.Getenv("FIT_DIAL") != "":
+		os.Exit(fakeDialer(os.Getenv("FIT_DIAL")))
 	}
 	os.Exit(m.Run())
 }
@@ -366,6 +371,32 @@ func fakeNode() int {
 	case <-time.After(time.Minute):
 		say("was forgotten")
 	}
+	return 0
+}
+
+// fakeListener listens on the addresses of its argument until it is killed; fakeDialer tells whether one answers.
+func fakeListener(addresses string) int {
+	for a := range strings.SplitSeq(addresses, ",") {
+		l, err := net.Listen("tcp", a)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer l.Close()
+	}
+	fmt.Println("listening")
+	time.Sleep(time.Minute)
+	return 0
+}
+
+func fakeDialer(address string) int {
+	c, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		fmt.Println("shut:", err)
+		return 0
+	}
+	_ = c.Close() // only tried
+	fmt.Println("open")
 	return 0
 }
 
