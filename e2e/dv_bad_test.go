@@ -165,7 +165,7 @@ func TestNodesThatMustNotRun(t *testing.T) {
 		}, 3, []string{`the node key is in use by \"charon run\"`, "stop it first", "if it is stopped, the key is free in"}},
 		{"records-lost", veteran, func(t *testing.T, n *node) {
 			drop(t, filepath.Join(n.dir, "provost/guard.db"))
-		}, 4, []string{"guard.db: there is no such file", "if it has, put the file back, or import the validators' history"}},
+		}, 4, []string{"guard.db: there is no such file", "put the file back as this node left it, or restore the node from a backup (provost node import)", "start without --keys-never-signed"}},
 		{"records-damaged", veteran, func(t *testing.T, n *node) {
 			key := firstKey(t, n)
 			change(t, filepath.Join(n.dir, "provost/guard.db"), func(b []byte) []byte {
@@ -183,7 +183,7 @@ func TestNodesThatMustNotRun(t *testing.T) {
 					b[j+len(key)-1] ^= 1
 				}
 			})
-		}, 4, []string{"guard.db", "nothing is signed and the file was left as it is", "move it aside, create a new one, and import the history of other nodes"}},
+		}, 4, []string{"guard.db", "nothing is signed and the file was left as it is", "restore the node from a backup (provost node import), or move it and node.json beside it away"}},
 		{"records-cut-short", veteran, func(t *testing.T, n *node) {
 			change(t, filepath.Join(n.dir, "provost/guard.db"), func(b []byte) []byte { return b[:len(b)/2] })
 		}, 4, []string{"guard.db", "nothing is signed and the file was left as it is"}},

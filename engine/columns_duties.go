@@ -263,6 +263,7 @@ var dutiesTable = table(TableDuties, "duty", SecDuties,
 			return text(strings.Join(out, ","))
 		}),
 		wide("step", "STEP", UnitText, "the furthest step that was reached", func(r *DutyRow, _ time.Time) Value { return text(r.Step) }),
+		wide("detail", "DETAIL", UnitText, "the last error behind it, with the node or beacon node at fault", func(r *DutyRow, _ time.Time) Value { return text(r.Detail) }),
 		wide("reason", "REASON", UnitText, "code of why it was missed, as in the metrics", func(r *DutyRow, _ time.Time) Value { return text(r.Reason) }),
 		wide("round", "ROUND", UnitCount, "round of the agreement that decided", func(r *DutyRow, _ time.Time) Value {
 			if r.Round == nil {

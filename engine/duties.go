@@ -135,6 +135,7 @@ type DutyRow struct {
 	DelayMS    *float64   `json:"delay_ms"`         // from the moment it was due to the group signature
 	Reason     string     `json:"reason,omitempty"` // stable code, as Charon's
 	Why        string     `json:"why,omitempty"`    // the same in words
+	Detail     string     `json:"detail,omitempty"` // the last error behind it: which node or beacon node, and what it said
 }
 
 // ValidatorRow is one validator of a cluster.

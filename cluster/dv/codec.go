@@ -178,7 +178,7 @@ func protection(ask func(context.Context, guard.Batch) (guard.Answers, error)) f
 				answer, b = got.Blocks[b], b+1
 			}
 			if err := answer.Err(); err != nil {
-				out[i].Reason = err.Error()
+				out[i].Reason, out[i].From = err.Error(), answer.From
 			} else {
 				out[i].Allowed = answer.OK()
 			}

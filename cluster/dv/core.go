@@ -500,11 +500,19 @@ func (c *core) notSigned(duty cluster.Duty, set cluster.UnsignedDataSet, signed 
 	named := map[cluster.PubKey]bool{}
 	for _, e := range unjoin(err) {
 		var r *sign.RefusedError
+		var wait *sign.WaitError
+		waits := errors.As(e, &wait)
 		if errors.As(e, &r) {
 			named[r.Validator] = true
-			c.note(duty, track.Signed, []cluster.PubKey{r.Validator}, c.share, r.Err)
+			why := r.Err
+			if waits {
+				why = &track.WaitError{From: wait.From}
+			}
+			c.note(duty, track.Signed, []cluster.PubKey{r.Validator}, c.share, why)
 		}
-		if errors.Is(e, sign.ErrRefused) {
+		if waits {
+			c.log.Info("not signed: this node does not know yet what was signed before it came", "duty", duty.String(), "from_epoch", uint64(wait.From))
+		} else if errors.Is(e, sign.ErrRefused) {
 			c.log.Error("slashing protection refused what the nodes agreed on: this node does not sign it", "duty", duty.String(), "err", e)
 		} else {
 			c.log.Warn("not signed", "duty", duty.String(), "err", e)

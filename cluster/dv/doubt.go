@@ -10,7 +10,9 @@ import (
 	"app.provost/cluster"
 	"app.provost/cluster/dv/internal/fetch"
 	"app.provost/cluster/dv/internal/sched"
+	"app.provost/cluster/dv/internal/sign"
 	"app.provost/cluster/dv/internal/signdata"
+	"app.provost/cluster/dv/internal/track"
 	"app.provost/cluster/internal/beacon"
 )
 
@@ -102,6 +104,10 @@ const voteWait = 300 * time.Millisecond
 // slashing protection stands behind it.
 func (c *core) vote(ctx context.Context, duty cluster.Duty, set cluster.UnsignedDataSet) error {
 	if err := c.signer.Vote(ctx, duty, set); err != nil {
+		var wait *sign.WaitError
+		if errors.As(err, &wait) {
+			c.observe(track.Event{Duty: duty, Step: track.Agreed, Err: &track.WaitError{From: wait.From}, At: time.Now()})
+		}
 		return err
 	}
 	if err := c.voteAssignments(duty, set); err != nil {

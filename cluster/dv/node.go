@@ -32,6 +32,7 @@ type Node struct {
 	net     peers
 	bn      beaconAPI
 	guard   *guard.Guard
+	from    cluster.Epoch // the first that may be signed in, when slashing protection assumes that it was until now
 }
 
 func newNode(dir *nodedir.Directory, o Options) *Node {
@@ -164,8 +165,12 @@ func (n *Node) run(ctx context.Context) error {
 			return err
 		}
 	}
+	from, err := n.waits(house.ctx, g, chain.Clock)
+	if err != nil {
+		return err
+	}
 	n.mu.Lock()
-	n.guard = g
+	n.guard, n.from = g, from
 	n.mu.Unlock()
 	return n.serve(house, bn, host, g, chain)
 }
@@ -284,6 +289,26 @@ func (n *Node) protect(ctx context.Context, chain beacon.Chain, st *nodeState) (
 		return nil, guardError(err)
 	}
 	return g, nil
+}
+
+// waits returns the first epoch in which slashing protection lets any validator be signed for, 0 when
+// that is now.
+func (n *Node) waits(ctx context.Context, g *guard.Guard, clock cluster.SlotClock) (from cluster.Epoch, err error) {
+	slot, _ := clock.At(time.Now())
+	now := clock.Epoch(slot)
+	for i, v := range n.dir.Lock.Validators {
+		m, _, err := g.Marks(ctx, v.PubKey)
+		if err != nil {
+			return 0, guardError(err)
+		}
+		if !m.HasAttestation || m.Target <= now {
+			return 0, nil
+		}
+		if i == 0 || m.Target+1 < from {
+			from = m.Target + 1
+		}
+	}
+	return from, nil
 }
 
 func guardError(err error) error {

@@ -59,10 +59,20 @@ type Step struct {
 }
 
 // Refused tells whether an error of StageSign is slashing protection's: it refused a message, or
-// could not write down what was to be signed. The error says why.
+// could not write down what was to be signed. The error says why. That a node waits until it is known
+// what was signed before it came is no refusal.
 func Refused(err error) bool {
 	var g *guard.Error
-	return errors.Is(err, sign.ErrRefused) || errors.As(err, &g)
+	if errors.As(err, &g) {
+		return true
+	}
+	for _, e := range unjoin(err) {
+		var wait *sign.WaitError
+		if errors.Is(e, sign.ErrRefused) && !errors.As(e, &wait) {
+			return true
+		}
+	}
+	return false
 }
 
 // watch tells every passage to fn.

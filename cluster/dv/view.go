@@ -2,6 +2,7 @@ package dv
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -153,7 +154,7 @@ func (n *Node) View() View {
 	v := View{At: time.Now(), Dir: n.dir.Path, Name: d.Name, LockHash: n.dir.Lock.LockHash, Fork: d.ForkVersion, Self: n.dir.Self,
 		Nodes: len(d.Operators), Threshold: d.Threshold, Stale: max(2*int(d.Threshold)-len(d.Operators), 0), State: n.state, Problem: n.problem,
 		Quorum: cluster.Quorum(len(d.Operators)), Connected: 1}
-	core, net, bn, g := n.core, n.net, n.bn, n.guard
+	core, net, bn, g, from := n.core, n.net, n.bn, n.guard, n.from
 	n.mu.Unlock()
 	if network, ok := cluster.NetworkByFork(d.ForkVersion); ok {
 		v.Network = network.Name
@@ -194,6 +195,8 @@ func (n *Node) View() View {
 	slot, _ := clock.At(v.At)
 	if err := core.doubt(context.Background(), cluster.Duty{Slot: slot, Type: cluster.DutyAttester}); err != nil {
 		v.Doubt = err.Error()
+	} else if v.Slot != nil && clock.Epoch(*v.Slot) < from {
+		v.Doubt = fmt.Sprintf("this node came to its validators just now and waits until epoch %d, since it does not know what was signed before (keys that never signed need no wait: --keys-never-signed)", from)
 	}
 	v.Duties = core.dutyViews(v.At)
 	v.Restart = RestartWindow(core.restartInput(v))
@@ -313,9 +316,21 @@ func (c *core) dutyView(duty cluster.Duty, l *life, r track.Report, over bool) D
 	default:
 		v.State = DutyMissed
 	}
-	v.Step, v.Reason, v.Text, v.Detail = worst.Step.String(), string(worst.Reason), worst.Reason.Text(), worst.Detail
+	v.Step, v.Reason, v.Text, v.Detail = worst.Step.String(), string(worst.Reason), worst.Text(), worst.Detail
+	if v.Detail == "" && (worst.Reason == track.NoPeerSignatures || worst.Reason == track.InsufficientPeerSignatures) {
+		v.Detail = "no partial signature of " + nodeNames(worst.Missing)
+	}
 	v.Missed = slices.SortedFunc(maps.Keys(r.Failed), func(a, b cluster.PubKey) int { return slices.Compare(a[:], b[:]) })
 	return v
+}
+
+// nodeNames is "node1, node3".
+func nodeNames(shares []cluster.ShareIndex) string {
+	var out []string
+	for _, s := range shares {
+		out = append(out, fmt.Sprintf("node%d", s.Peer()))
+	}
+	return strings.Join(out, ", ")
 }
 
 // dutyViews lists finished, running and coming duties by slot.

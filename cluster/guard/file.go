@@ -63,9 +63,9 @@ const (
 )
 
 var remedies = map[Code]string{
-	CodeMissing:    "if this node has never signed, create the file; if it has, put the file back, or import the validators' history: an empty file would allow what was signed before",
+	CodeMissing:    "put the file back as this node left it, or restore the node from a backup (provost node import); with neither, move node.json beside it away too and start without --keys-never-signed: then, as after a restore, nothing is signed for two epochs, since an empty file would allow what was signed before",
 	CodeLocked:     "another process holds it: end that one; two nodes with one set of keys can get validators slashed",
-	CodeDamaged:    "nothing is signed and the file was left as it is: look at the disk; put back no old copy of it (it has forgotten the newest votes); move it aside, create a new one, and import the history of other nodes, or start fenced",
+	CodeDamaged:    "nothing is signed and the file was left as it is: look at the disk; put back no old copy of it (it has forgotten the newest votes); restore the node from a backup (provost node import), or move it and node.json beside it away and start without --keys-never-signed: either way nothing is signed for two epochs",
 	CodeNewer:      "start the newer version again: this one cannot know what it recorded",
 	CodeOtherChain: "start with the directory and the beacon node that belong together",
 	CodeNoSpace:    "nothing is signed until there is: free some space",

@@ -85,6 +85,9 @@ type Answer struct {
 	Verdict Verdict
 	Reason  Reason // of a refusal
 	Detail  string // of a refusal, for people
+	// From is the first epoch in which the key may sign such a message, when nothing that was signed
+	// here refuses it but only what is assumed; nil otherwise.
+	From *cluster.Epoch
 }
 
 // OK tells whether the message may be signed.
@@ -381,12 +384,19 @@ func unknown(k cluster.PubKey) Answer {
 type present struct {
 	epoch cluster.Epoch
 	slot  cluster.Slot
+	clock cluster.SlotClock
 }
 
 // now is the present by the clock; before genesis it is slot 0.
 func (g *Guard) now() present {
 	slot, _ := g.o.Clock.At(time.Now())
-	return present{epoch: g.o.Clock.Epoch(slot), slot: slot}
+	return present{epoch: g.o.Clock.Epoch(slot), slot: slot, clock: g.o.Clock}
+}
+
+// waits is a refusal that passes by itself.
+func waits(a Answer, from cluster.Epoch) Answer {
+	a.From = &from
+	return a
 }
 
 func (r *record) judgeVote(a Attestation, now present) Answer {
@@ -407,6 +417,9 @@ func (r *record) judgeVote(a Attestation, now present) Answer {
 		return no(ReasonDoubleVote, "another one for the same target was signed")
 	}
 	if r.marks.HasAttestation && a.Target <= r.marks.Target {
+		if i == len(r.votes) && a.Target+1 >= now.epoch { // no newer vote is known
+			return waits(no(ReasonOldTarget, "it is not known what was signed up to epoch %d: nothing is signed before epoch %d", r.marks.Target, r.marks.Target+1), r.marks.Target+1)
+		}
 		return no(ReasonOldTarget, "a target of %d was signed or is assumed", r.marks.Target)
 	}
 	if r.marks.HasAttestation && a.Source < r.marks.Source {
@@ -430,6 +443,9 @@ func (r *record) judgeBlock(p Block, now present) Answer {
 		return no(ReasonDoubleProposal, "another one for the same slot was signed")
 	}
 	if r.marks.HasBlock && p.Slot <= r.marks.Slot {
+		if from := now.clock.Epoch(r.marks.Slot + 1); i == len(r.blocks) && p.Slot+cluster.Slot(now.clock.SlotsPerEpoch) >= now.slot {
+			return waits(no(ReasonOldSlot, "it is not known what was signed up to slot %d: nothing is signed before epoch %d", r.marks.Slot, from), from)
+		}
 		return no(ReasonOldSlot, "one of slot %d was signed or is assumed", r.marks.Slot)
 	}
 	if p.Slot > now.slot+1 {

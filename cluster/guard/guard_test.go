@@ -250,15 +250,21 @@ func TestFenceAndRaise(t *testing.T) {
 		if err := g.Register(ctx, []cluster.PubKey{key(2)}, "new"); err == nil {
 			t.Error("an unknown beginning was taken")
 		}
-		if got := record1(t, g, att(1, 99, 101, 1)); got.Reason != ReasonOldTarget {
+		if got := record1(t, g, att(1, 99, 101, 1)); got.Reason != ReasonOldTarget || got.From == nil || *got.From != 102 || !strings.Contains(got.Detail, "nothing is signed before epoch 102") {
 			t.Errorf("%+v", got)
 		}
+		if got := record1(t, g, att(1, 97, 98, 1)); got.Reason != ReasonOldTarget || got.From != nil {
+			t.Errorf("a vote that is late anyhow: %+v", got)
+		}
 		time.Sleep(32 * 12 * time.Second)
-		if got := propose1(t, g, block(1, 102*32-1, 1)); got.Reason != ReasonOldSlot {
+		if got := propose1(t, g, block(1, 102*32-1, 1)); got.Reason != ReasonOldSlot || got.From == nil || *got.From != 102 {
 			t.Errorf("%+v", got)
 		}
 		if got := record1(t, g, att(1, 99, 102, 1)); !got.OK() {
 			t.Errorf("%+v", got)
+		}
+		if got := record1(t, g, att(1, 99, 101, 1)); got.Reason != ReasonOldTarget || got.From != nil {
+			t.Errorf("a newer vote is known: %+v", got)
 		}
 		// What peers know raises and never lowers.
 		err := g.Raise(ctx, map[cluster.PubKey]Marks{key(1): {HasAttestation: true, Source: 100, Target: 5}, key(7): {HasBlock: true, Slot: 9}})

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"app.provost/cluster"
 	"app.provost/cluster/dv"
@@ -530,9 +531,19 @@ func (n *dvNode) nodeView(v dv.View) state.NodeView {
 	return out
 }
 
+// detail is an error in one line that fits a row: beacon nodes and peers put what they like into theirs.
+func detail(s string) string {
+	const most = 300
+	line := strings.Join(strings.FieldsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }), "; ")
+	if r := []rune(line); len(r) > most {
+		line = string(r[:most]) + "…"
+	}
+	return line
+}
+
 func (n *dvNode) dutyRow(key engine.Key, v dv.View, d dv.DutyView, names func(cluster.PubKey) string) engine.DutyRow {
 	row := engine.DutyRow{Key: engine.Key{ID: d.Duty.String()}, Type: d.Duty.Type.String(), Slot: uint64(d.Duty.Slot), At: d.Due.UTC(), Step: d.Step, Need: int(v.Threshold),
-		DelayMS: ms(d.Delay), Reason: d.Reason, Why: d.Text, Partials: []int{}}
+		DelayMS: ms(d.Delay), Reason: d.Reason, Why: d.Text, Detail: detail(d.Detail), Partials: []int{}}
 	if v.Clock != nil {
 		row.Epoch = uint64(v.Clock.Epoch(d.Duty.Slot))
 	}

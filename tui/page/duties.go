@@ -438,6 +438,15 @@ func (p *duties) drawDetail(b *widget.Buffer, l *Look, r widget.Rect, row engine
 			}
 			put(name, line)
 		}
+		if d.Detail != "" {
+			for i, line := range widget.Wrap(strings.Fields(d.Detail), max(r.W-10, 8)) {
+				name := ""
+				if i == 0 {
+					name = "detail"
+				}
+				put(name, line)
+			}
+		}
 		if d.Reason != "" {
 			put("code", d.Reason)
 		}

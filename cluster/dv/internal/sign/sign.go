@@ -46,7 +46,8 @@ type Vote struct {
 // Answer is slashing protection's word on one vote. Its zero value is no.
 type Answer struct {
 	Allowed bool
-	Reason  string // why not
+	Reason  string         // why not
+	From    *cluster.Epoch // from when on it may be, when that is only a matter of time; nil otherwise
 }
 
 // Part is one signature that an object needs.
@@ -105,6 +106,19 @@ func (e *RefusedError) Error() string {
 
 // Unwrap returns the cause.
 func (e *RefusedError) Unwrap() error { return e.Err }
+
+// WaitError is a refusal of slashing protection that passes by itself: it isn't known what was signed
+// before. It wraps ErrRefused.
+type WaitError struct {
+	From   cluster.Epoch // the first that may be signed in
+	Reason string
+}
+
+// Error says when it passes.
+func (e *WaitError) Error() string { return fmt.Sprintf("%v: %s", ErrRefused, e.Reason) }
+
+// Unwrap returns ErrRefused.
+func (e *WaitError) Unwrap() error { return ErrRefused }
 
 // New checks that nothing is missing.
 func New(o Options) (*Signer, error) {
@@ -173,7 +187,9 @@ func ask(ctx context.Context, jobs []job, guard func(context.Context, []Vote) ([
 			if reason == "" {
 				reason = "no reason was given"
 			}
-			jobs[i].err = fmt.Errorf("%w: %s", ErrRefused, reason)
+			if jobs[i].err = fmt.Errorf("%w: %s", ErrRefused, reason); a.From != nil {
+				jobs[i].err = &WaitError{*a.From, reason}
+			}
 		}
 	}
 	return nil

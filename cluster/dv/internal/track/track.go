@@ -77,6 +77,8 @@ const (
 	BugAggregation             Reason = "bug_aggregation_error"
 	BugDutyDB                  Reason = "bug_duty_db_error"
 	Unknown                    Reason = "unknown"
+	// NotYet is no reason of Charon's.
+	NotYet Reason = "waiting_after_start"
 )
 
 var reasonText = map[Reason]string{
@@ -110,6 +112,7 @@ var reasonText = map[Reason]string{
 	BugAggregation:             "aggregation failed in a way that should not be",
 	BugDutyDB:                  "the data that the nodes agreed on contradicts what they agreed on before",
 	Unknown:                    "nothing went wrong that this node could see",
+	NotYet:                     "this node does not sign yet, since it does not know what was signed before it came",
 }
 
 // Text says the reason for people; "" for none.
@@ -123,6 +126,12 @@ var ErrRandao = errors.New("the RANDAO reveal is missing")
 
 // ErrInconsistent marks an error of Received: the share signs another root than the others.
 var ErrInconsistent = errors.New("signed another root")
+
+// WaitError marks an error of Agreed or Signed: this node may not sign before an epoch.
+type WaitError struct{ From cluster.Epoch }
+
+// Error names the epoch.
+func (e *WaitError) Error() string { return fmt.Sprintf("nothing is signed before epoch %d", e.From) }
 
 // Event says that a duty reached a step, or failed to with Err.
 type Event struct {
@@ -140,6 +149,15 @@ type Failure struct {
 	Step    Step   // the furthest that was reached
 	Detail  string // the last error of the step that wasn't, "" when there was none
 	Missing []cluster.ShareIndex
+	From    *cluster.Epoch // of NotYet
+}
+
+// Text says the reason for people.
+func (f Failure) Text() string {
+	if f.From != nil {
+		return fmt.Sprintf("%s: it waits until epoch %d", f.Reason.Text(), *f.From)
+	}
+	return f.Reason.Text()
 }
 
 // Report is what came of a duty.
@@ -193,6 +211,10 @@ func (p *progress) note(s Step, err error) {
 	}
 	if p.errs == nil {
 		p.errs = map[Step]error{}
+	}
+	var wait *WaitError
+	if errors.As(p.errs[s], &wait) {
+		return // rounds that end without a decision follow from it
 	}
 	p.errs[s] = err
 }
@@ -310,6 +332,14 @@ func (t *Tracker) judge(duty cluster.Duty, key cluster.PubKey, p, all *progress)
 		}
 		return f, true
 	}
+	notYet := func(s Step) (Failure, bool) {
+		var wait *WaitError
+		if !errors.As(problem(s), &wait) {
+			return f, false
+		}
+		f.From = &wait.From
+		return fail(NotYet, s)
+	}
 	end := Sent
 	if t.o.Inside(duty.Type) {
 		end = Combined
@@ -344,10 +374,16 @@ func (t *Tracker) judge(duty cluster.Duty, key cluster.PubKey, p, all *progress)
 			return fail(InsufficientPeerSignatures, Received)
 		}
 	case t.o.Agree(duty.Type) && !has(Agreed):
+		if f, yes := notYet(Agreed); yes {
+			return f, true
+		}
 		return t.unagreed(duty, key, problem, fail)
 	case t.o.Agree(duty.Type) && !has(Settled):
 		return fail(BugDutyDB, Settled)
 	default:
+		if f, yes := notYet(Signed); yes {
+			return f, true
+		}
 		return fail(NoLocalSignature, Signed)
 	}
 }
@@ -419,7 +455,7 @@ func (r Report) Sentence() string {
 	case !failed:
 		return fmt.Sprintf("%s: done for %d of %d validators", r.Duty, len(r.Keys), len(r.Keys))
 	}
-	s := fmt.Sprintf("%s: missed for %d of %d validators: %s (%s)", r.Duty, len(r.Failed), len(r.Keys), f.Reason.Text(), f.Reason)
+	s := fmt.Sprintf("%s: missed for %d of %d validators: %s (%s)", r.Duty, len(r.Failed), len(r.Keys), f.Text(), f.Reason)
 	if f.Detail != "" {
 		s += ": " + f.Detail
 	}

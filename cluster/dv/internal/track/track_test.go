@@ -33,7 +33,7 @@ func ev(t testing.TB, duty cluster.Duty, key cluster.PubKey, text string) Event 
 	e := Event{Duty: duty, Keys: []cluster.PubKey{key}, At: t0}
 	name, why, failed := strings.Cut(text, "!")
 	if failed {
-		e.Err = map[string]error{"bn": errors.New("beacon node: timeout"), "other": ErrOther, "randao": ErrRandao, "inconsistent": ErrInconsistent}[why]
+		e.Err = map[string]error{"bn": errors.New("beacon node: timeout"), "other": ErrOther, "randao": ErrRandao, "inconsistent": ErrInconsistent, "wait": &WaitError{12}}[why]
 		if e.Err == nil {
 			e.Err = errors.New(why)
 		}
@@ -73,6 +73,10 @@ func TestReasons(t *testing.T) {
 		"nothing at all":            {att, "scheduled", "", NoConsensus, Scheduled},
 		"contradiction":             {att, "scheduled fetched agreed settled!different", "", BugDutyDB, Agreed},
 		"protection refused":        {att, agreed + "signed!slashing", "", NoLocalSignature, Settled},
+		"all wait":                  {att, "scheduled fetched agreed!wait agreed!timeout", "", NotYet, Fetched},
+		"waits, its beacon is down": {att, "scheduled agreed!timeout agreed!wait fetched!bn", "", NotYet, Scheduled},
+		"this one waits":            {att, agreed + "signed!wait received2", "", NotYet, Received},
+		"the others don't need it":  {att, "scheduled fetched agreed!wait agreed settled signed!wait received2 received3 received4 complete combined sent", "", "", Sent},
 		"only own":                  {att, agreed + "signed1 exchanged", "", NoPeerSignatures, Exchanged},
 		"one peer":                  {att, agreed + "signed1 exchanged received3", "", InsufficientPeerSignatures, Received},
 		"peers differ":              {att, agreed + "signed1 exchanged received3 received4!inconsistent", "", BugInconsistent, Received},
@@ -107,8 +111,11 @@ func TestReasons(t *testing.T) {
 			if failed && f.Step != x.step {
 				t.Errorf("furthest step %s, want %s", f.Step, x.step)
 			}
-			if failed && f.Reason.Text() == "" {
+			if failed && f.Text() == "" {
 				t.Error("the reason has no text")
+			}
+			if (f.Reason == NotYet) != strings.HasSuffix(f.Text(), ": it waits until epoch 12") {
+				t.Errorf("it says %q", f.Text())
 			}
 			if again := tr.Judge(duty); again.Scheduled || len(again.Keys) != 0 {
 				t.Error("the duty was not forgotten")
@@ -125,7 +132,8 @@ func TestReasonsKeepTheirNames(t *testing.T) {
 		sync_contribution_no_sync_msg sync_contribution_few_prepares sync_contribution_zero_prepares sync_contribution_failed_prepare
 		sync_contribution_no_external_prepares no_consensus no_local_vc_signature no_peer_signatures insufficient_peer_signatures
 		par_sig_db_inconsistent_sync broadcast_bn_error not_included_onchain bug_fetch_error bug_par_sig_db_inconsistent
-		bug_par_sig_db_external bug_par_sig_db_internal bug_sig_agg bug_aggregation_error bug_duty_db_error unknown`)
+		bug_par_sig_db_external bug_par_sig_db_internal bug_sig_agg bug_aggregation_error bug_duty_db_error unknown
+		waiting_after_start`)
 	for _, name := range names {
 		if text := Reason(name).Text(); text == "" || strings.HasSuffix(text, ".") {
 			t.Errorf("%q: %q", name, text)
