@@ -281,7 +281,7 @@ func (v *verifier) verify(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := v.checkDepositFiles(ctx, clusterSheet, lock); err != nil {
+	if err := v.checkDepositFiles(ctx, clusterSheet, lock, facts.signed); err != nil {
 		return err
 	}
 	v.checkDefinitionFiles(clusterSheet, lock)

@@ -26,7 +26,7 @@ type depositFile struct {
 
 // checkDepositFiles checks that each node has the deposit files that the lock implies, that they
 // are the same everywhere, and every value in them.
-func (v *verifier) checkDepositFiles(ctx context.Context, s *sheet, lock *cluster.Lock) error {
+func (v *verifier) checkDepositFiles(ctx context.Context, s *sheet, lock *cluster.Lock, signed []bool) error {
 	var amounts []cluster.Gwei
 	for _, dv := range lock.Validators {
 		for _, d := range dv.Deposits {
@@ -48,7 +48,7 @@ func (v *verifier) checkDepositFiles(ctx context.Context, s *sheet, lock *cluste
 		}
 		read = true
 		s.file = best.node.file(depositFileName(amount))
-		if err := v.checkDepositFile(ctx, s, best.raw, lock, amount); err != nil {
+		if err := v.checkDepositFile(ctx, s, best.raw, lock, amount, signed); err != nil {
 			return err
 		}
 	}
@@ -118,8 +118,9 @@ func (v *verifier) readDeposits(s *sheet, amount cluster.Gwei) *depositFile {
 	return best
 }
 
-// checkDepositFile checks every value of a deposit file.
-func (v *verifier) checkDepositFile(ctx context.Context, s *sheet, raw []byte, lock *cluster.Lock, amount cluster.Gwei) error {
+// checkDepositFile checks every value of a deposit file. signed says of which validators the deposits
+// in the lock were found good, so that the same ones needn't be looked at again.
+func (v *verifier) checkDepositFile(ctx context.Context, s *sheet, raw []byte, lock *cluster.Lock, amount cluster.Gwei, signed []bool) error {
 	id := fmt.Sprintf("deposit[%s]", depositLabel(amount))
 	entries, err := parseDeposits(raw)
 	if err == nil && len(entries) != len(lock.Validators) {
@@ -146,7 +147,7 @@ func (v *verifier) checkDepositFile(ctx context.Context, s *sheet, raw []byte, l
 			if err := gctx.Err(); err != nil {
 				return err
 			}
-			checkDepositEntry(&sheets[i], fmt.Sprintf("%s[%d]", id, i), i, entries[i], lock, validator, amount)
+			checkDepositEntry(&sheets[i], fmt.Sprintf("%s[%d]", id, i), i, entries[i], lock, validator, amount, validator >= 0 && validator < len(signed) && signed[validator])
 			return nil
 		})
 	}
@@ -161,7 +162,7 @@ func (v *verifier) checkDepositFile(ctx context.Context, s *sheet, raw []byte, l
 
 const remedyDeposit = "don't deposit with this file: money could be lost; take it from another node or make it again"
 
-func checkDepositEntry(s *sheet, id string, i int, e depositEntry, lock *cluster.Lock, validator int, amount cluster.Gwei) {
+func checkDepositEntry(s *sheet, id string, i int, e depositEntry, lock *cluster.Lock, validator int, amount cluster.Gwei, lockSigned bool) {
 	check := func(name, what string, err error) bool {
 		return s.check(id+"."+name, fmt.Sprintf("[%d].%s", i, name), what, err, remedyDeposit)
 	}
@@ -213,8 +214,10 @@ func checkDepositEntry(s *sheet, id string, i int, e depositEntry, lock *cluster
 	check("deposit_message_root", "the root of the deposit message is right", compareRoot(e.DepositMessageRoot, message.Root()))
 	if sigErr == nil {
 		check("deposit_data_root", "the root of the deposit is right", compareRoot(e.DepositDataRoot, message.DataRoot(sig)))
-		root := message.SigningRoot(d.ForkVersion)
-		sigErr = bls.Verify(dv.PubKey, root[:], sig)
+		if !lockSigned || !slices.ContainsFunc(dv.Deposits, func(dep cluster.Deposit) bool { return dep.DepositMessage == message && dep.Signature == sig }) {
+			root := message.SigningRoot(d.ForkVersion)
+			sigErr = bls.Verify(dv.PubKey, root[:], sig)
+		}
 	}
 	check("signature", "the validator signed the deposit", sigErr)
 }

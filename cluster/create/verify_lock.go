@@ -22,6 +22,7 @@ const (
 // lockFacts are what the checks of a lock learn for the checks of directories.
 type lockFacts struct {
 	nodeKeys []*enr.PubKey // per operator, nil where the record isn't valid
+	signed   []bool        // per validator, whether its key signed all deposits in the lock
 }
 
 // checkLock makes every check that needs nothing but the lock.
@@ -34,7 +35,8 @@ func checkLock(ctx context.Context, s *sheet, lock *cluster.Lock, workers int) (
 	checkShape(s, d, lock)
 	checkOperators(s, d, network, known, &facts, false)
 
-	keys, err := checkValidators(ctx, s, lock, workers)
+	keys, signed, err := checkValidators(ctx, s, lock, workers)
+	facts.signed = signed
 	if err != nil {
 		return facts, err
 	}
@@ -55,26 +57,32 @@ func someOf(list []string) string {
 }
 
 // checkValidators checks keys, shares, registrations and deposits, the validators in parallel. It
-// returns all public shares that are keys, or nil if one isn't.
-func checkValidators(ctx context.Context, s *sheet, lock *cluster.Lock, workers int) ([]bls.PublicKey, error) {
+// returns all public shares that are keys, or nil if one isn't, and whose signatures are good.
+func checkValidators(ctx context.Context, s *sheet, lock *cluster.Lock, workers int) (shares []bls.PublicKey, signed []bool, err error) {
 	s.check("lock.keys_unique", "distributed_validators", "no validator key and no share stands twice", keysUnique(lock), remedyForeign)
 
 	sheets := make([]sheet, len(lock.Validators))
 	keys := make([][]bls.PublicKey, len(lock.Validators))
+	signed = make([]bool, len(lock.Validators))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(workers)
-	for v := range lock.Validators {
-		sheets[v] = sheet{prefix: s.prefix, file: s.file}
+	for first := 0; first < len(lock.Validators); first += batchSize {
+		last := min(first+batchSize, len(lock.Validators))
 		g.Go(func() error {
-			if err := gctx.Err(); err != nil {
-				return err
+			for i, p := range proveValidators(lock, first, last) {
+				if err := gctx.Err(); err != nil {
+					return err
+				}
+				v := first + i
+				sheets[v] = sheet{prefix: s.prefix, file: s.file, def: s.def}
+				signed[v] = p.signed
+				keys[v] = checkValidator(&sheets[v], lock, v, p)
 			}
-			keys[v] = checkValidator(&sheets[v], lock, v)
 			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var all []bls.PublicKey
 	whole := true
@@ -85,9 +93,9 @@ func checkValidators(ctx context.Context, s *sheet, lock *cluster.Lock, workers 
 		all = append(all, keys[v]...)
 	}
 	if !whole {
-		return nil, nil
+		return nil, signed, nil
 	}
-	return all, nil
+	return all, signed, nil
 }
 
 func keysUnique(lock *cluster.Lock) error {
@@ -109,26 +117,96 @@ func keysUnique(lock *cluster.Lock) error {
 	return nil
 }
 
-func checkValidator(s *sheet, lock *cluster.Lock, v int) []bls.PublicKey {
+// batchSize is how many validators are looked at together: a few are enough for what they share to
+// weigh little, and more would leave cores idle.
+const batchSize = 64
+
+// proof is what was read of a validator, and what a look at many together has shown of it. What it
+// hasn't shown is looked at one by one, so that what is wrong is named.
+type proof struct {
+	group     bls.PublicKey
+	groupErr  error
+	shares    []bls.PublicKey
+	sharesErr error
+	shared    bool // the shares give the key
+	signed    bool // the registration and all deposits are signed by the key
+}
+
+// proveValidators reads the keys of some validators and looks at shares and signatures together.
+func proveValidators(lock *cluster.Lock, first, last int) []proof {
+	d := &lock.Definition
+	out := make([]proof, last-first)
+	var groups []bls.PublicKey
+	var shares [][]bls.PublicKey
+	var batch []bls.SignedMessages
+	var sharing, signing []int
+	for i := range out {
+		p, dv := &out[i], &lock.Validators[first+i]
+		if p.group, p.groupErr = bls.ParsePubKey(dv.PubKey); p.groupErr != nil {
+			continue
+		}
+		if p.shares, p.sharesErr = parseShares(dv.PublicShares, len(d.Operators)); p.sharesErr == nil {
+			groups, shares, sharing = append(groups, p.group), append(shares, p.shares), append(sharing, i)
+		}
+		if signed, ok := signedMessages(d, dv, p.group); ok {
+			batch, signing = append(batch, signed), append(signing, i)
+		}
+	}
+	if len(sharing) > 1 && bls.OnePolynomial(groups, shares, d.Threshold) == nil {
+		for _, i := range sharing {
+			out[i].shared = true
+		}
+	}
+	if len(signing) > 0 && bls.VerifyMany(batch) == nil {
+		for _, i := range signing {
+			out[i].signed = true
+		}
+	}
+	return out
+}
+
+// signedMessages gathers what a validator's key should have signed. It isn't ok when something of it
+// can't be read or when there is nothing.
+func signedMessages(d *cluster.Definition, dv *cluster.Validator, group bls.PublicKey) (b bls.SignedMessages, ok bool) {
+	b.Key = group
+	add := func(root cluster.Root, sig cluster.Signature) bool {
+		p, err := bls.ParseSignature(sig)
+		b.Messages, b.Signatures = append(b.Messages, root[:]), append(b.Signatures, p)
+		return err == nil
+	}
+	if d.Version.HasRegistrations() {
+		root, err := dv.Registration.Message.SigningRoot(d.ForkVersion)
+		if err != nil || !add(root, dv.Registration.Signature) {
+			return b, false
+		}
+	}
+	for _, dep := range dv.Deposits {
+		if !add(dep.SigningRoot(d.ForkVersion), dep.Signature) {
+			return b, false
+		}
+	}
+	return b, len(b.Messages) > 0
+}
+
+func checkValidator(s *sheet, lock *cluster.Lock, v int, p proof) []bls.PublicKey {
 	d, dv := &lock.Definition, &lock.Validators[v]
 	id, field := index("validator", v), index("distributed_validators", v)
 
-	group, err := bls.ParsePubKey(dv.PubKey)
-	if !s.check(id+".pubkey", field+".distributed_public_key", "the validator key is a key", err, remedyChanged) {
+	if !s.check(id+".pubkey", field+".distributed_public_key", "the validator key is a key", p.groupErr, remedyChanged) {
 		for _, part := range []string{".shares", ".registration", ".deposits"} {
 			s.skip(id+part, field, "signatures and shares fit the validator key", "the validator key isn't a key")
 		}
 		return nil
 	}
-	shares, err := parseShares(dv.PublicShares, len(d.Operators))
-	if err == nil {
-		err = onePolynomial(dv.PubKey, shares, d.Threshold)
+	err := p.sharesErr
+	if err == nil && !p.shared {
+		err = bls.OnePolynomial([]bls.PublicKey{p.group}, [][]bls.PublicKey{p.shares}, d.Threshold)
 	}
 	s.check(id+".shares", field+".public_shares", "any threshold of the public shares gives the validator key", err, remedyChanged)
 
 	const whatRegistration = "the registration for block builders is the validator's and signed by it"
 	if d.Version.HasRegistrations() {
-		at, err := checkRegistration(d, dv, v, group)
+		at, err := checkRegistration(d, dv, v, p)
 		if at, definition := strings.CutPrefix(at, inDefinition); definition {
 			s.check(id+".registration", defInLock+at, whatRegistration, err, remedyChanged)
 		} else {
@@ -137,8 +215,8 @@ func checkValidator(s *sheet, lock *cluster.Lock, v int) []bls.PublicKey {
 	} else {
 		s.skip(id+".registration", field, whatRegistration, fmt.Sprintf("locks of %s carry none", d.Version))
 	}
-	checkLockDeposits(s, lock, v, group)
-	return shares
+	checkLockDeposits(s, lock, v, p)
+	return p.shares
 }
 
 func parseShares(shares []cluster.PubKey, operators int) ([]bls.PublicKey, error) {
@@ -156,43 +234,18 @@ func parseShares(shares []cluster.PubKey, operators int) ([]bls.PublicKey, error
 	return out, nil
 }
 
-// onePolynomial checks that the first threshold shares give the key, and then that each further one
-// gives it with all but one of them: then all lie on one polynomial.
-func onePolynomial(key cluster.PubKey, shares []bls.PublicKey, t cluster.Threshold) error {
-	if t < 2 || int(t) > len(shares) {
-		return fmt.Errorf("a threshold of %d of %d shares can't be checked", t, len(shares))
-	}
-	for last := int(t) - 1; last < len(shares); last++ {
-		some := map[cluster.ShareIndex]bls.PublicKey{cluster.PeerIndex(last).Share(): shares[last]}
-		for i := range int(t) - 1 {
-			some[cluster.PeerIndex(i).Share()] = shares[i]
-		}
-		got, err := bls.RecoverPubKey(some)
-		if err != nil {
-			return err
-		}
-		if got != key {
-			if last < int(t) {
-				return fmt.Errorf("shares 1 to %d give another key, %s: the key or one of them was changed", t, got)
-			}
-			return fmt.Errorf("share %d doesn't belong to the others", last+1)
-		}
-	}
-	return nil
-}
-
 // inDefinition stands before a field of the definition, where others are of the registration.
 const inDefinition = "definition:"
 
 // checkRegistration returns the field that doesn't fit. Of two that contradict each other the
 // signature tells which one was changed.
-func checkRegistration(d *cluster.Definition, dv *cluster.Validator, v int, group bls.PublicKey) (field string, err error) {
+func checkRegistration(d *cluster.Definition, dv *cluster.Validator, v int, p proof) (field string, err error) {
 	m := &dv.Registration.Message
 	if m.PubKey != dv.PubKey {
 		return ".message.pubkey", errors.New("the registration is for another key")
 	}
 	root, rootErr := m.SigningRoot(d.ForkVersion)
-	signed := rootErr == nil && group.Verify(root[:], dv.Registration.Signature) == nil
+	signed := rootErr == nil && (p.signed || p.group.Verify(root[:], dv.Registration.Signature) == nil)
 	if v < len(d.Validators) {
 		got, err1 := m.FeeRecipient.Bytes()
 		want, err2 := d.Validators[v].FeeRecipient.Bytes()
@@ -234,7 +287,7 @@ func wantCredentials(d *cluster.Definition, v int) (cluster.Root, error) {
 	return cluster.WithdrawalCredentials(cluster.ETHAddress(raw), d.Compounding), nil
 }
 
-func checkLockDeposits(s *sheet, lock *cluster.Lock, v int, group bls.PublicKey) {
+func checkLockDeposits(s *sheet, lock *cluster.Lock, v int, p proof) {
 	d, dv := &lock.Definition, &lock.Validators[v]
 	id, where := index("validator", v), index("distributed_validators", v)+"."
 	field := where + strings.TrimSuffix(lock.DepositField(0), "[0]")
@@ -252,12 +305,12 @@ func checkLockDeposits(s *sheet, lock *cluster.Lock, v int, group bls.PublicKey)
 		case err != nil:
 		case dep.PubKey != dv.PubKey:
 			at, err = at+".pubkey", errors.New("the deposit is for another key")
-		case dep.WithdrawalCredentials != want && depositSigned(d, dep, group):
+		case dep.WithdrawalCredentials != want && depositSigned(d, dep, p):
 			at, err = fmt.Sprintf("%s{validators[%d].withdrawal_address,compounding}", defInLock, v), fmt.Errorf("the signed deposit pays to %s, the definition says %s", dep.WithdrawalCredentials, want)
 		case dep.WithdrawalCredentials != want:
 			at, err = at+".withdrawal_credentials", fmt.Errorf("money would go to %s, the definition says %s", dep.WithdrawalCredentials, want)
 		default:
-			if !depositSigned(d, dep, group) {
+			if !depositSigned(d, dep, p) {
 				err = errors.New("the signature fits neither the key nor the message: amount or signature was changed")
 			}
 		}
@@ -265,9 +318,12 @@ func checkLockDeposits(s *sheet, lock *cluster.Lock, v int, group bls.PublicKey)
 	}
 }
 
-func depositSigned(d *cluster.Definition, dep cluster.Deposit, group bls.PublicKey) bool {
+func depositSigned(d *cluster.Definition, dep cluster.Deposit, p proof) bool {
+	if p.signed {
+		return true
+	}
 	root := dep.SigningRoot(d.ForkVersion)
-	return group.Verify(root[:], dep.Signature) == nil
+	return p.group.Verify(root[:], dep.Signature) == nil
 }
 
 func checkAmounts(d *cluster.Definition, dv *cluster.Validator) error {

@@ -367,7 +367,7 @@ func FuzzDeposits(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		v := &verifier{workers: 1}
 		s := &sheet{}
-		if err := v.checkDepositFile(t.Context(), s, raw, lock, cluster.Ether); err != nil {
+		if err := v.checkDepositFile(t.Context(), s, raw, lock, cluster.Ether, nil); err != nil {
 			t.Fatal(err)
 		}
 		ok := len(s.checks) > 0
