@@ -94,6 +94,9 @@ func readDefinition(ctx context.Context, p Params) (*cluster.Definition, string,
 	if err := p.checkDefinition(d); err != nil {
 		return nil, "", err
 	}
+	if p.DefinitionHash != "" && d.ConfigHash.String() != p.DefinitionHash {
+		return nil, "", &Problem{"definition-file", fmt.Sprintf("it has changed since the plan was made: its config hash is %s, the plan has %s", d.ConfigHash, p.DefinitionHash), "look at the new plan"}
+	}
 	if slices.ContainsFunc(d.Operators, func(o cluster.Operator) bool { return o.ENR != "" }) {
 		warning = strings.TrimPrefix(warning+"; the node keys that the definition names (ENRs) are replaced: new ones are made here", "; ")
 	}

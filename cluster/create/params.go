@@ -43,6 +43,7 @@ type Params struct {
 	TestnetGenesisTimestamp int64  // seconds since 1970
 
 	DefinitionFile string // path, https:// or, on this machine, http:// URL
+	DefinitionHash string // config hash that the file must have, as the plan said; "": any
 	DefinitionOut  string // new file for the definition of what was made; "": none
 
 	// Existing keys, to be split.
@@ -302,7 +303,7 @@ func (r *resolved) customNetwork(bad func(field, remedy, cause string, args ...a
 		refuse("testnet-genesis-timestamp", "give the seconds since 1970 at which the network begins, as in 1742213400", "%d is not a time at which a network begins", p.TestnetGenesisTimestamp)
 	}
 	r.custom = true
-	r.network = cluster.Network{Name: p.TestnetName, Fork: fork, ChainID: p.TestnetChainID, GenesisUnix: p.TestnetGenesisTimestamp, SlotSeconds: 12, SlotsPerEpoch: 32}
+	r.network = cluster.Network{Name: p.TestnetName, Fork: fork, ChainID: p.TestnetChainID, GenesisUnix: p.TestnetGenesisTimestamp} // how long its slots are isn't known
 	return ok
 }
 

@@ -411,6 +411,7 @@ func TestBadDefinitions(t *testing.T) {
 		{"compounding", nil, func(p *Params) { p.Compounding = true }, "--compounding is set, the definition file says false", "compounding"},
 		{"protocol", nil, func(p *Params) { p.ConsensusProtocol = "qbft" }, "--consensus-protocol is qbft, the definition file says none", "consensus-protocol"},
 		{"version", nil, func(p *Params) { p.LockVersion = "v1.11.0" }, "--lock-version is v1.11.0, the definition file says v1.10.0", "lock-version"},
+		{"another than planned", nil, func(p *Params) { p.DefinitionHash = cluster.Root{1}.String() }, "changed since the plan was made", "definition-file"},
 		{"same values", nil, func(p *Params) {
 			p.Nodes, p.Threshold, p.NumValidators, p.Network, p.WithdrawalAddresses = 4, 3, 2, "hoodi", []string{strings.ToLower(addressA), addressB}
 		}, "", ""},

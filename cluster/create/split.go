@@ -49,10 +49,10 @@ type Signed struct {
 	Source, Target cluster.Epoch
 }
 
-// Seed is what a new node's slashing protection begins with. Every key must be fenced besides: it may
-// have signed after the history was exported.
+// Seed is what a new node's slashing protection begins with. Where the network's slots are known every
+// key must be fenced besides: it may have signed after the history was exported.
 type Seed struct {
-	Network        cluster.Network
+	Network        cluster.Network // of a test network SlotSeconds is 0: not known
 	ValidatorsRoot cluster.Root
 	Keys           []cluster.PubKey
 	Signed         map[cluster.PubKey]Signed // of those keys, at most

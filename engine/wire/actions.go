@@ -34,7 +34,7 @@ func clusterVerbs() map[engine.ActionKind]act.Verb {
 			Run: func(ctx context.Context, a *act.Act) error {
 				a.SetStep("keys")
 				at, pace := "keys", newPace()
-				r, err := runCreateCluster(ctx, a.Action.(engine.CreateCluster), func(done, total int, what string) {
+				r, err := runCreateCluster(ctx, a.Action.(engine.CreateCluster), a.Plan, func(done, total int, what string) {
 					if step := stepOf(what); step != "" && step != at {
 						a.SetStep(step)
 						at = step

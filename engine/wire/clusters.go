@@ -3,11 +3,14 @@ package wire
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"app.provost/cluster"
 	"app.provost/cluster/create"
@@ -50,12 +53,21 @@ func readHistory(file []byte, root cluster.Root) (map[cluster.PubKey]create.Sign
 // seedGuard makes a new node's slashing protection. All keys are fenced as well: whoever exported the
 // history may have signed once more since.
 func seedGuard(ctx context.Context, dir string, s create.Seed) (err error) {
-	g, err := guard.Open(guard.Options{Dir: dir, GenesisValidatorsRoot: s.ValidatorsRoot, Clock: s.Network.Clock(), Create: true})
+	clock, as := s.Network.Clock(), guard.Fenced
+	if clock.SlotDuration == 0 {
+		// Whatever the slots are, they aren't shorter than this, so no record is taken for one of the future.
+		// A fence would stand at a slot that means nothing.
+		clock, as = cluster.SlotClock{Genesis: clock.Genesis, SlotDuration: time.Second, SlotsPerEpoch: 1}, guard.Unused
+	}
+	g, err := guard.Open(guard.Options{Dir: dir, GenesisValidatorsRoot: s.ValidatorsRoot, Clock: clock, Create: true})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, g.Close()) }()
-	if err := g.Register(ctx, s.Keys, guard.Fenced); err != nil {
+	if as == guard.Unused { // the node itself fences what it doesn't know
+		s.Keys = slices.DeleteFunc(slices.Clone(s.Keys), func(k cluster.PubKey) bool { _, ok := s.Signed[k]; return !ok })
+	}
+	if err := g.Register(ctx, s.Keys, as); err != nil {
 		return err
 	}
 	marks := make(map[cluster.PubKey]guard.Marks, len(s.Signed))
@@ -73,11 +85,14 @@ func planCreateCluster(ctx context.Context, a engine.CreateCluster) (engine.Plan
 	p := engine.Plan{
 		Title:   fmt.Sprintf("create a cluster of %d nodes, threshold %d, with %s on %s", pl.Nodes, pl.Threshold, count(pl.Validators, "validator"), pl.Network),
 		Steps:   clusterSteps(a, pl),
-		Targets: []string{pl.Dir}, Warnings: pl.Warnings, Irreversible: pl.Irreversible,
+		Targets: []string{pl.Dir}, Warnings: pl.Warnings, Notes: pl.Notes, Irreversible: pl.Irreversible,
 		Consent: engine.Consent{Level: "none"}, // with all flags given a command asks nothing
 	}
 	if a.DefinitionOut != "" {
 		p.Targets = append(p.Targets, a.DefinitionOut)
+	}
+	if pl.Definition != nil {
+		p.Effects = append(p.Effects, engine.Effect{What: effectDefinition, Now: a.DefinitionFile, After: pl.Definition.String()})
 	}
 	for i, src := range pl.Sources {
 		p.Effects = append(p.Effects, engine.Effect{What: fmt.Sprintf("validator %d", i), Now: src.File, After: src.PubKey.String()})
@@ -88,6 +103,9 @@ func planCreateCluster(ctx context.Context, a engine.CreateCluster) (engine.Plan
 	p.Files = plannedFiles(pl.Files)
 	return p, nil
 }
+
+// effectDefinition is the effect of a plan that holds the config hash of its definition file.
+const effectDefinition = "definition"
 
 // clusterSteps are what a creation does, in order. Their names are those of stepOf.
 func clusterSteps(a engine.CreateCluster, pl create.PlanResult) []engine.Step {
@@ -101,7 +119,12 @@ func clusterSteps(a engine.CreateCluster, pl create.PlanResult) []engine.Step {
 		add("reach", "ask each keymanager whether it is there and takes its token: "+strings.Join(a.KeymanagerAddresses, ", "))
 	}
 	if a.SplitExistingKeys {
-		add("open", fmt.Sprintf("open %s in %s", count(pl.Validators, "keystore"), a.SplitKeysDir))
+		// The order decides which address a validator gets, so it is part of what is agreed to.
+		order := sha256.New()
+		for _, src := range pl.Sources {
+			order.Write(src.PubKey[:])
+		}
+		add("open", fmt.Sprintf("open %s in %s (these keys in this order: %x)", count(pl.Validators, "keystore"), a.SplitKeysDir, order.Sum(nil)[:4]))
 		keys = "split the keys, write everything into a directory beside the target"
 	}
 	add("keys", keys)
@@ -148,8 +171,14 @@ func plannedFiles(files []create.PlannedFile) []engine.PlannedFile {
 	return out
 }
 
-func runCreateCluster(ctx context.Context, a engine.CreateCluster, progress func(done, total int, what string)) (engine.Receipt, error) {
-	res, err := create.Run(ctx, createParams(a), progress)
+func runCreateCluster(ctx context.Context, a engine.CreateCluster, plan engine.Plan, progress func(done, total int, what string)) (engine.Receipt, error) {
+	params := createParams(a)
+	for _, e := range plan.Effects {
+		if e.What == effectDefinition {
+			params.DefinitionHash = e.After // a server may answer differently by now
+		}
+	}
+	res, err := create.Run(ctx, params, progress)
 	if err != nil {
 		return engine.Receipt{}, clusterProblem(a, err)
 	}
