@@ -76,3 +76,109 @@ func TestGuideIsLeft(t *testing.T) {
 		})
 	}
 }
+
+// Workers of this machine, planned on the screen; then the same plan is changed by a command.
+func TestGuidePlansWorkers(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	w := newPane(t, p, 100, 30, "create", "workers")
+	if out, err := w.tmux("set-option", "-g", "remain-on-exit", "on"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	w.still("the first page", "what it is about", "nothing is installed or")
+	w.keys("Enter")
+	w.still("the plan", "Directory", "Profile")
+	w.keys("./farm", "Tab", "nativ", "Enter")
+	w.still("no such profile", "want native, or quil-")
+	w.keys("e", "Enter")
+	w.still("the machines", "Inventory")
+	w.keys("Tab", "y", "BTab")
+	w.still("back", "Profile", "native")
+	w.keys("Enter", "Tab", "Tab", "name=m07,address=10.1.2.3,threads=8,ram=64GiB,disk=1TiB", "Enter")
+	w.still("the layout", "Control process on")
+	w.keys("Enter", "Enter")
+	w.still("the checks", "0 block", "10.1.2.3", "WORKERS")
+	if _, err := os.Stat(filepath.Join(p.dir, "farm")); !os.IsNotExist(err) {
+		t.Fatalf("something was written before the end: %v", err)
+	}
+	w.keys("Enter")
+	w.still("the review", "Type create farm to agree")
+	w.keys("create farm", "Enter")
+	w.still("the end", "begin with", "repeat without questions:")
+	if plan := p.must("plan", "create", "workers", "--dir", "farm", "--remove-machine", "m07"); !strings.Contains(plan, "m07") {
+		t.Errorf("the plan does not say that m07 leaves:\n%s", plan)
+	}
+}
+
+// A GPU prover for a machine that is written down. Its key is typed, and is seen nowhere.
+func TestGuideCreatesAProver(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	const gpu = "GPU-5d1b7a2e-0000-4000-8000-000000000001"
+	const key = "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318" // of a published example, worth nothing
+	host := `{"schema": "provost.prover-host/1", "hostname": "m03", "gpu": {"driver": "550.54.15", "cuda": "12.4", "gpus": [
+		{"index": 0, "uuid": "` + gpu + `", "model": "NVIDIA GeForce RTX 4090", "mem_total_mib": 24564, "compute": "8.9", "numa": 0}]},
+		"mem_total_mib": 131072, "mem_available_mib": 98304, "hugepages": [{"page_kib": 2048, "total": 15000, "free": 15000}],
+		"docker": {"version": "28.2.2", "compose": "2.36.0", "toolkit": "1.14.3"}, "disk": {"path": "/var/lib/docker", "free_mib": 200000}}`
+	if err := os.WriteFile(filepath.Join(p.dir, "m03.json"), []byte(host), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newPane(t, p, 80, 24, "create", "prover")
+	if out, err := w.tmux("set-option", "-g", "remain-on-exit", "on"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	w.still("the first page", "what it is about")
+	w.keys("Enter")
+	w.still("the place", "Directory", "Hub")
+	w.keys("Tab", "./provers", "Tab", "Tab", "http://127.0.0.1:1", "Enter")
+	w.still("the GPUs", "Another machine")
+	w.keys("m03.json", "Tab")
+	w.keys(gpu, "Enter")
+	w.still("the keys", "Private keys", "ctrl+t type it")
+	w.keys("C-t")
+	w.keys(key)
+	if seen := w.still("typing", "64 characters"); strings.Contains(seen, key[:8]) {
+		t.Fatalf("the key is on the screen:\n%s", seen)
+	}
+	w.keys("Enter")
+	w.still("the key is kept", "Private keys", "ok")
+	w.keys("Enter")
+	w.still("the checks", "files and directories can be written", "nothing was measured")
+	w.keys("Enter")
+	w.still("the review", "Type create provers to agree")
+	w.keys("BTab", "BTab")
+	w.still("back", "Private keys")
+	w.keys("Enter")
+	w.still("the checks again", "nothing was measured")
+	w.keys("Enter")
+	w.still("the review again", "Type create provers to agree")
+	w.keys("create provers", "Enter")
+	w.still("the end", "nothing is started", "repeat without questions:")
+	all, err := w.tmux("capture-pane", "-p", "-S", "-200")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	err = filepath.WalkDir(p.dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err == nil && strings.Contains(string(b), key) {
+			found++
+			if !strings.Contains(path, "/provers/") {
+				t.Errorf("%s holds the key", path)
+			}
+			if info, err := d.Info(); err != nil || info.Mode().Perm()&0o077 != 0 {
+				t.Errorf("%s holds the key and is readable by others: %v", path, info.Mode())
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found == 0 || strings.Contains(all, key[:8]) {
+		t.Errorf("the key is in %d files; on the screen: %v", found, strings.Contains(all, key[:8]))
+	}
+}

@@ -638,7 +638,10 @@ func (g *Guide) secretKey(h page.Host, key, text string) {
 			h.Say("too long to be typed: put the secrets into a file and name it")
 			return
 		}
-		t.got.add(string(t.one.b) + "\n")
+		if t.now > 0 {
+			t.got.add("\n")
+		}
+		t.got.add(string(t.one.b))
 		t.one.wipe()
 		if t.now++; t.now < len(t.names) {
 			return
@@ -799,13 +802,13 @@ func (g *Guide) Hint() string {
 		s += "   R again"
 	default:
 		s += "   tab next line"
-		if q, _, ok := g.current(); ok {
-			switch q.Kind {
-			case flow.Choice, flow.Bool:
-				s += "   space change"
-			case flow.Many:
+		if q, st, ok := g.current(); ok {
+			switch typed := g.input(q, st) != nil; {
+			case q.Kind == flow.Many && !typed:
 				s += "   left right move   space choose"
-			case flow.SecretFile:
+			case !typed:
+				s += "   space change"
+			case q.Kind == flow.SecretFile:
 				if g.o.Session != nil && g.o.Session.Secret != nil {
 					s += "   ctrl+t type it"
 				}

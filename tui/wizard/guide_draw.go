@@ -224,8 +224,8 @@ func (g *Guide) stepText(t *guideText, s flow.Step, width int, gl *theme.Glyphs)
 	}
 }
 
-// planTable lays out a plan's table. Where it is too wide, the widest column but the first
-// and the last, which say who and how it stands, is cut.
+// planTable lays out a plan's table. Where it is too wide, the widest columns but the first,
+// which says who, are cut.
 func planTable(p *engine.PlanTable, width int) [][]seg {
 	widths := make([]int, len(p.Columns))
 	for i, c := range p.Columns {
@@ -242,7 +242,7 @@ func planTable(p *engine.PlanTable, width int) [][]seg {
 	}
 	for total > width && len(widths) > 2 {
 		widest := 1
-		for i := 2; i < len(widths)-1; i++ {
+		for i := 2; i < len(widths); i++ {
 			if widths[i] > widths[widest] {
 				widest = i
 			}
@@ -263,7 +263,7 @@ func planTable(p *engine.PlanTable, width int) [][]seg {
 			if i >= len(widths) || at >= width {
 				break
 			}
-			if r := []rune(c); len(r) > widths[i] && i < len(widths)-1 {
+			if r := []rune(c); len(r) > widths[i] {
 				c = string(r[:max(widths[i]-1, 0)]) + "~"
 			}
 			out = append(out, seg{text: c, st: st, tab: at})

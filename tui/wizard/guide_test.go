@@ -296,7 +296,7 @@ func TestGuideKeepsSecrets(t *testing.T) {
 		t.Error("a secret is seen while it is typed")
 	}
 	h.keys("<enter>canary-two<enter>")
-	if got != "tokens canary-one\ncanary-two\n" {
+	if got != "tokens canary-one\ncanary-two" {
 		t.Errorf("the session got %q", got)
 	}
 	h.want(t, "/run/private/tokens")
