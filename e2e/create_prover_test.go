@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"app.provost/engine"
+	"app.provost/engine/rpc"
 )
 
 const proverMachine = `{"schema": "provost.prover-host/1", "hostname": "m03",
@@ -82,6 +85,67 @@ func TestCreateProverTree(t *testing.T) {
 	})
 	if want := "first/first-0/prover_config.json k0 second/second-0/prover_config.json"; err != nil || strings.Join(holding, " ") != want {
 		t.Errorf("%v: keys are in %q, want %s", err, holding, want)
+	}
+}
+
+// The same act done by a running engine: its store, journal and logs hold paths of key
+// files and addresses, and no key, also when a key was refused.
+func TestCreateProverInAnEngine(t *testing.T) {
+	t.Parallel()
+	p := newPlace(t)
+	key := strings.Repeat("ef", 32)
+	for name, text := range map[string]string{"m03.json": proverMachine, "k0": key + "\n", "bad": "0x" + key} {
+		if err := os.WriteFile(filepath.Join(p.dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.start("--workers", "0", "--log-level", "debug")
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := rpc.Dial(ctx, rpc.DialOptions{Socket: p.socket()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	a := engine.CreateProver{Dir: filepath.Join(p.dir, "group"), Server: "http://127.0.0.1:9", AssumeGPUs: filepath.Join(p.dir, "m03.json"),
+		GPUs: []string{"GPU-05d1b7a2-0000-1111-2222-333344445555"}, KeyFiles: []string{filepath.Join(p.dir, "bad")}}
+	req := engine.Request{Key: engine.NewKey(), Action: a, Actor: engine.Actor{Via: engine.ViaCLI}}
+	if _, err := c.Preview(ctx, req); err == nil || !strings.Contains(err.Error(), "begins with 0x") {
+		t.Errorf("a key with 0x: %v", err)
+	}
+	a.KeyFiles[0] = filepath.Join(p.dir, "k0")
+	req = engine.Request{Key: engine.NewKey(), Action: a, Actor: engine.Actor{Via: engine.ViaCLI}}
+	plan, err := c.Preview(ctx, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Do(ctx, req, plan.Digest); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 20*time.Second, "the nodes are made", func() error {
+		_, err := os.Stat(filepath.Join(a.Dir, "group-0", "prover_config.json"))
+		return err
+	})
+	eventually(t, 20*time.Second, "the journal has the act", func() error {
+		if said := fmt.Sprintf("%+v", p.journal()); !strings.Contains(said, "create_prover") && !strings.Contains(said, "create prover") {
+			return fmt.Errorf("%s", said)
+		}
+		return nil
+	})
+	p.run("down")
+	var holding []string
+	err = filepath.WalkDir(p.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if bytes.Contains(b, []byte(key[:10])) {
+			holding = append(holding, strings.TrimPrefix(path, p.dir+"/"))
+		}
+		return err
+	})
+	if want := "bad group/group-0/prover_config.json k0"; err != nil || strings.Join(holding, " ") != want {
+		t.Errorf("%v: the key is in %q, want %s", err, holding, want)
 	}
 }
 
