@@ -337,6 +337,9 @@ func (e *exporting) snapshot(ctx context.Context, stage *aside.Stage, o Options)
 			if ctx.Err() != nil {
 				return cancelled(ctx)
 			}
+			if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) { // of the copy
+				return targetError("out", e.Out, err)
+			}
 			return &Error{Code: CodeUnprotected, Path: filepath.Join(e.Dir, guardPath), Err: err, Remedy: "a node must not travel without what it signed"}
 		}
 	}

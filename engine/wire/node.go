@@ -301,7 +301,7 @@ func runExport(ctx context.Context, action engine.Action, at *act.Act) (engine.R
 		r.Notes = append(r.Notes, "test it: "+engine.ShellLine([]string{"provost", "node", "import", e.Out, "--check"}), "a node that is restored from it waits two epochs, since what it signs from now on isn't in it")
 	} else {
 		r.Notes = append(r.Notes, "go on with: "+engine.ShellLine([]string{"provost", "node", "import", e.Out, "--data-dir=DIR"}), "import it once, within an hour; later, or a second time, the node waits two epochs",
-			"the node does not run at "+e.Dir+" any more; once it signs at its new place, remove the keys there")
+			"the node does not run at "+e.Dir+" any more; Charon does not know the note that keeps it from it, so once the node signs at its new place, remove the keys there")
 	}
 	return r, nil
 }
