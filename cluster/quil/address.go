@@ -250,7 +250,7 @@ func (e Era) addressProblems(add addFunc, p Plan, m Machine, field func(string) 
 	case exposure == FromControl && public(a) && len(m.Workers) > 0:
 		add(SevWarning, "public", field("address"), "use an address of a private network; else let only the control machine through the firewall", "worker ports of %s lie on the public address %s, and whoever reaches them can give them work", m.Name, a)
 	case exposure == FromAny && !public(a) && !m.Announce.IsValid() && len(m.Workers) > 0:
-		add(SevWarning, "private", field("announce"), "give the address that the internet sees", "workers of %s must be reached from the internet, and %s is private", m.Name, a)
+		add(SevWarning, "private", field("announce"), "forward the ports of its workers; where the node does not find out by itself which address the internet sees, give that one too", "workers of %s must be reached from the internet, and %s is private", m.Name, a)
 	}
 	switch {
 	case !m.Announce.IsValid():

@@ -202,6 +202,8 @@ func (k *checker) keyType(q Key, v *yaml.Node) {
 		want, ok = "true or false", v.Kind == yaml.ScalarNode && v.Tag == "!!bool"
 	case TypeFormat:
 		want, ok = "an address with one %d", v.Kind == yaml.ScalarNode && (v.Value == "" || strings.Count(v.Value, "%d") == 1 && strings.Count(v.Value, "%") == 1)
+	case TypePaths:
+		want, ok = "a path with one %d, or the workers share one store", v.Kind == yaml.ScalarNode && (v.Value == "" || strings.Count(v.Value, "%d") == 1 && strings.Count(v.Value, "%") == 1)
 	default:
 		want, ok = "one value", v.Kind == yaml.ScalarNode
 	}

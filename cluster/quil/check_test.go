@@ -46,6 +46,7 @@ func TestCheck(t *testing.T) {
 		{"a list that is none", "2.0.6", "a", head + "  dataWorkerMultiaddrs: word\n", FindKeyType, SevError, 7, "write a list"},
 		{"a port that is none", "2.0.6", "a", head + "  dataWorkerBaseListenPort: 70000\n", FindKeyType, SevError, 7, "write a port"},
 		{"a format without its place", "2.0.6", "a", head + "  dataWorkerBaseListenMultiaddr: /ip4/127.0.0.1/tcp/40000\n", FindKeyType, SevError, 7, "%d"},
+		{"one store for all workers", "2.1.0.19", "a", head + "db:\n  workerPathPrefix: .config/worker-store\n", FindKeyType, SevError, 8, "share one store"},
 		{"a number in words", "2.0.6", "a", head + "  dataWorkerCount: three\n", FindKeyType, SevError, 7, "a number"},
 		{"short", "2.0.6", "b", head + list(right[:6]...), FindListShort, SevError, 13, "core 7"},
 		{"long: the control process counted", "2.0.6", "a", head + list(append([]string{"/ip4/192.168.0.200/tcp/8337"}, right...)...), FindListLong, SevError, 15, "8 entries for 7 cores"},

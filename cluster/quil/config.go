@@ -345,7 +345,7 @@ func (t KeyType) fits(s string) bool {
 		return number.MatchString(s)
 	case TypeBool:
 		return s == "true" || s == "false"
-	case TypeString, TypeStrings:
+	case TypeString, TypeStrings, TypePaths:
 		return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
 	}
 	return false

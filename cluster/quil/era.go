@@ -197,7 +197,8 @@ type KeyType string
 const (
 	TypeAddress   KeyType = "multiaddr"
 	TypeAddresses KeyType = "multiaddrs"
-	TypeFormat    KeyType = "format" // an address with one %d
+	TypeFormat    KeyType = "format"      // an address with one %d
+	TypePaths     KeyType = "path-format" // a path with one %d, which becomes the core's number
 	TypePort      KeyType = "port"
 	TypeInt       KeyType = "int"
 	TypeBool      KeyType = "bool"

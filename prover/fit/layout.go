@@ -340,6 +340,8 @@ func (l *Layout) rows(bad *faults, p Params) {
 			r.OK, r.Check = false, fmt.Sprintf("%d need %s of %s disk", byCores, Bytes(byCores)*pr.DiskPerWorker, m.Disk)
 		case bound == "limit":
 			r.OK, r.Check = false, fmt.Sprintf("at most %s on one machine", thousands(pr.MaxPerMachine))
+		case n == 0 && bound == "cores":
+			r.OK, r.Check = false, "no processor left"
 		case r.Kept > 0:
 			r.Check = fmt.Sprintf("ok, %d kept free", min(r.Kept, r.Units))
 		default:
@@ -808,7 +810,7 @@ func (l *Layout) judgeAddresses(warn func(string, ...any)) {
 			}
 		}
 		if len(hidden) > 0 {
-			warn("workers must be reachable from the internet; with private addresses and no announce: %s. Forward their ports, and write the public address as announce", few(hidden))
+			warn("workers must be reachable from the internet; with private addresses and no announce: %s. Forward their ports; where a node does not find out by itself which address the internet sees, write that as announce", few(hidden))
 		}
 	}
 	if l.Profile.Exposure == FromControl && len(public) > 0 && len(l.Rows) > 1 {
