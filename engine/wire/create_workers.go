@@ -394,7 +394,7 @@ func (d *drawing) plan(c engine.CreateWorkers, more []string) engine.Plan {
 		p.Consent = engine.Consent{Level: "enter"}
 	}
 	if hasNodeConfig(c, d) {
-		p.Warnings = append(p.Warnings, "the config.yml of each machine is written whole and holds the secrets that this era's workers need: send the directories over authenticated ways only")
+		p.Warnings = append(p.Warnings, "the config.yml of each machine is written whole and holds the secrets that this era's workers need: send the directories over authenticated ways only, and know that old/ keeps those of before")
 	}
 	for _, f := range d.files {
 		if d.before == nil || d.before.Files[f.Path] != f.Sum() || slices.Contains(d.found.Edited, f.Path) || slices.Contains(d.found.Missing, f.Path) {

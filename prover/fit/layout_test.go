@@ -132,6 +132,32 @@ func TestPlanRefuses(t *testing.T) {
 	}
 }
 
+// TestPortsMeet: no two ports of a machine are the same, whatever a profile and a number of workers make of them.
+func TestPortsMeet(t *testing.T) {
+	big := []Machine{{Name: "m01", Address: "10.0.0.1", Threads: 8000, RAM: 64 << 40}}
+	for name, c := range map[string]struct {
+		change func(*Profile)
+		says   string
+	}{
+		"two rules":           {func(p *Profile) { p.Ports = []PortRule{{"p2p", "tcp", 25000}, {"stream", "tcp", 32500}} }, "the p2p ports 25000-32997 and the stream ports 32500-40497 overlap"},
+		"above 65535":         {func(p *Profile) { p.Ports = []PortRule{{"work", "tcp", 60000}} }, "reach port 67997, and ports end at 65535"},
+		"the control process": {func(p *Profile) { p.ControlPorts = []ListenPort{{"grpc", "tcp", 40007, false}} }, "the work ports 40000-47997 and the grpc ports 40007 overlap"},
+		"too many entries":    {func(p *Profile) { p.MaxEntries = 7000 }, "at most 7,000 are written"},
+	} {
+		p := remote(HolesBorne)
+		p.MaxWorkers = 0
+		c.change(&p)
+		_, err := Plan(nil, Params{Name: "test", Profile: p, Machines: big})
+		if ps := problems(t, err); !strings.Contains(err.Error(), c.says) || ps[0].Field != "inventory" {
+			t.Errorf("%s: %+v", name, ps)
+		}
+	}
+	// udp and tcp of one number are two ports.
+	p := remote(HolesBorne)
+	p.MaxWorkers, p.Ports = 0, []PortRule{{"p2p", "udp", 25000}, {"stream", "tcp", 25000}}
+	must(t, nil, Params{Profile: p, Machines: big})
+}
+
 func TestAdvice(t *testing.T) {
 	for n, want := range map[int]string{
 		128:  "128 workers: exactly an efficient size",

@@ -256,6 +256,28 @@ func TestUpdateTree(t *testing.T) {
 	}
 }
 
+// TestOneAtATime: two runs do not change one plan together.
+func TestOneAtATime(t *testing.T) {
+	before, after, _, drop, revision := change(t)
+	dir := filepath.Join(t.TempDir(), "farm")
+	if err := WriteTree(dir, before, goOn); err != nil {
+		t.Fatal(err)
+	}
+	inside := false
+	err := UpdateTree(dir, revision, after, drop, func() error {
+		if !inside {
+			inside = true
+			if err := UpdateTree(dir, revision, after, drop, goOn); kindOf(err) != KindNotAllowed || !strings.Contains(err.Error(), "another run works on it") {
+				t.Errorf("the second run: %v", err)
+			}
+		}
+		return nil
+	})
+	if err != nil || !inside {
+		t.Errorf("the first run: %v", err)
+	}
+}
+
 func checkUpdated(t *testing.T, dir string, before, after []File, drop []string, was map[string]string) {
 	t.Helper()
 	got := content(t, dir)
@@ -482,12 +504,20 @@ func TestWritten(t *testing.T) {
 			return p
 		}(), nodeAdapter("/bin/true")},
 		"native": {Native(), NativeAdapter("test", NativePaths{"/bin/true", "root"})},
+		"ipv6": {func() Profile {
+			p := remote(HolesBorne)
+			p.OnlyIPv4 = false
+			return p
+		}(), nodeAdapter("/bin/true")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := Params{Name: "test", Profile: c.p, Machines: boxes(3, 8, 64)}
 			l := must(t, nil, p)
 			s := l.State(nil, nil)
 			p.Machines = []Machine{box(1, 16, 64), box(3, 8, 64)} // runs in two pieces, and parked numbers
+			if name == "ipv6" {
+				p.Machines[0].Address, p.Machines[1].Address = "2001:db8::1", "2001:db8::3"
+			}
 			l = must(t, &s, p)
 			for _, pr := range []*Program{c.a.Control, c.a.Worker} {
 				if pr != nil {

@@ -16,7 +16,8 @@ func (a *app) createWorkersCmd() *cobra.Command {
 given to run them: start commands, systemd units, firewall rules, the adapter's configuration, and
 which keys it needs. All of it is written to a directory; nothing is installed, sent or started,
 and no engine is needed. Where the directory holds a plan, it is changed: workers that stay keep
-their numbers and ports, the difference is shown first, and the files of before are kept.
+their numbers and ports, the difference is shown first, and the files of before are kept. Machines
+are changed one by one with --add-machine and --remove-machine, or all by a changed inventory.
 
 An inventory is YAML or JSON; an unknown key is an error:
 
