@@ -207,7 +207,7 @@ func (r *resolved) notes() []string {
 	}
 	notes := []string{note}
 	if r.in.order != "" {
-		notes = append(notes, "validators are numbered by "+r.in.order+"; addresses were given in that order")
+		notes = append(notes, "validators are in the order of "+r.in.order+", and so are their addresses")
 	}
 	if len(r.in.ignored) > 0 {
 		notes = append(notes, "JSON files that are no keystores were left alone: "+listSome(r.in.ignored))

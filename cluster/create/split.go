@@ -132,6 +132,9 @@ func (p Params) readKeys(ctx context.Context, in *inputs, bad func(field, remedy
 		return
 	}
 	in.order = orderKeys(f.keys)
+	if f.shares || exists(filepath.Join(filepath.Dir(f.root), LockFileName)) {
+		in.warnings = append(in.warnings, "the keystores lie beside a "+LockFileName+": they look like key shares of a cluster, which are no validators' keys; combine that cluster first")
+	}
 	seen := map[cluster.PubKey]string{}
 	for _, k := range f.keys {
 		if other, twice := seen[k.keystore.PubKey]; twice {
@@ -182,6 +185,7 @@ type foundKeys struct {
 	ignored []string
 	texts   []string            // relative paths of .txt files
 	byKey   map[string][]string // files named after a public key
+	shares  bool                // a cluster's lock lies among them
 }
 
 // findKeys walks the directory. Links are refused: what they lead to may change between looking and
@@ -242,6 +246,8 @@ func (f *foundKeys) walk(ctx context.Context, dir string, keys bool) error {
 			f.byKey[key] = append(f.byKey[key], path)
 		case strings.HasSuffix(name, ".txt"):
 			f.texts = append(f.texts, path)
+		case name == LockFileName:
+			f.shares = true
 		case keys && strings.HasSuffix(name, ".json"):
 			f.take(path, rel, namedKeystore.MatchString(name))
 		}
@@ -374,7 +380,7 @@ func (r *resolved) openKeys(ctx context.Context, m *meter) ([]bls.SecretKey, err
 		slices.Sort(wrong)
 		remedy := "put each password into a .txt file of the keystore's name, or give them with --split-passwords-file"
 		if r.SplitPasswordsFile != "" {
-			remedy = fmt.Sprintf("correct --split-passwords-file; the order is by %s", r.in.order)
+			remedy = fmt.Sprintf("correct --split-passwords-file; the order is that of %s", r.in.order)
 		}
 		err = &Error{Kind: KindUsage, Action: "open keystores in", Path: r.SplitKeysDir, Remedy: remedy,
 			Err: fmt.Errorf("%d of %d didn't open: %s", len(wrong), len(out), listSome(wrong))}
@@ -585,6 +591,11 @@ func readSecretFile(path string, limit int64) ([]byte, error) {
 		return nil, errors.New("it belongs to another user")
 	}
 	return raw, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 func short(err error) error {
