@@ -2,6 +2,7 @@ package quil
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -210,17 +211,17 @@ func (s *splicing) replace(d edit, k, v *yaml.Node, listUnit int) bool {
 		if v.Line != k.Line {
 			return false
 		}
-		return s.value(v, d.one)
+		return s.value(v, d.one, cmp.Or(v.LineComment, k.LineComment))
 	}
 	if !block(v, yaml.SequenceNode) || len(v.Content) == 0 { // [], [a, b] or nothing
 		if v.Line != k.Line {
 			return false
 		}
 		if len(d.list) == 0 {
-			return s.value(v, "[]")
+			return s.value(v, "[]", cmp.Or(v.LineComment, k.LineComment))
 		}
 		s.after[k.Line] = append(s.after[k.Line], items(d.list, k.Column-1+listUnit)...)
-		return s.value(v, "")
+		return s.value(v, "", cmp.Or(v.LineComment, k.LineComment))
 	}
 	if v.Line == k.Line {
 		return false
@@ -236,12 +237,12 @@ func (s *splicing) replace(d edit, k, v *yaml.Node, listUnit int) bool {
 		for l := k.Line + 1; l <= lastOld; l++ {
 			s.gone[l] = true
 		}
-		tail := &yaml.Node{Kind: yaml.ScalarNode, Line: k.Line, Column: k.Column + utf8.RuneCountInString(s.keyText(k)), LineComment: k.LineComment}
-		return s.value(tail, "[]")
+		tail := &yaml.Node{Kind: yaml.ScalarNode, Line: k.Line, Column: k.Column + utf8.RuneCountInString(s.keyText(k))}
+		return s.value(tail, "[]", k.LineComment)
 	}
 	for i, n := range old {
 		if i < len(d.list) {
-			if n.Value != d.list[i] && !s.value(n, d.list[i]) {
+			if n.Value != d.list[i] && !s.value(n, d.list[i], n.LineComment) {
 				return false
 			}
 			continue
@@ -289,20 +290,14 @@ func (s *splicing) at(n *yaml.Node) (line string, at int, ok bool) {
 	return line, at, true
 }
 
-// value puts another value in the place of a scalar, or of a list in one line. Its comment stays.
-func (s *splicing) value(n *yaml.Node, to string) bool {
+// value puts another value in the place of a scalar, or of a list in one line. The comment behind it stays.
+func (s *splicing) value(n *yaml.Node, to, comment string) bool {
 	line, at, ok := s.at(n)
 	if _, twice := s.becomes[n.Line]; !ok || twice {
 		return false
 	}
 	front := strings.TrimRight(line[:at], " \t")
-	comment := n.LineComment
-	if comment == "" {
-		// The comment of an empty list stands with its key.
-		if i := strings.Index(line[at:], " #"); i >= 0 && n.Kind != yaml.ScalarNode {
-			comment = line[at+i+1:]
-		}
-	}
+	comment, _, _ = strings.Cut(comment, "\n") // lines of its own below are not touched
 	if to != "" {
 		front += " " + to
 	}
