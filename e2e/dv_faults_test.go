@@ -192,6 +192,19 @@ func TestOneNodeAtATimeAway(t *testing.T) {
 	p.slots(2)
 	gather()
 
+	// None of it looks like a node that runs twice, nor like a wrong clock.
+	for _, n := range p.nodes {
+		var all []alertRow
+		if err := n.list("alerts", &all); err != nil {
+			t.Errorf("alerts of %s: %v", n.name, err)
+		}
+		for _, a := range all {
+			if a.Code == "dv.key-in-use" || a.Code == "dv.clock-off" {
+				t.Errorf("%s raised %s", n.name, a)
+			}
+		}
+	}
+
 	st := p.nothingSlashable()
 	t.Logf("%d faults in %d slots of %s: %d of %d votes and %d of %d blocks included, %d slashable", len(away), st.Slots, slot,
 		st.Duties.Attester.Included, st.Duties.Attester.Expected, st.Duties.Proposer.Included, st.Duties.Proposer.Expected, st.SlashableTotal)
