@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"app.provost/engine"
+
 	"go.yaml.in/yaml/v3"
 )
 
@@ -110,7 +112,14 @@ func ReadAnswers(r io.Reader, f Flow) (AnswersFile, error) {
 			continue
 		}
 		if !slices.Contains(known, Key(name)) {
-			return AnswersFile{}, fmt.Errorf("line %d: unknown key %s; did you mean %q?", k.Line, cut(name), Nearest(name, known))
+			var names []string
+			for _, k := range known {
+				names = append(names, string(k))
+			}
+			if near := engine.Nearest(name, names); near != "" {
+				return AnswersFile{}, fmt.Errorf("line %d: unknown key %s; did you mean %q?", k.Line, cut(name), near)
+			}
+			return AnswersFile{}, fmt.Errorf("line %d: unknown key %s: keys are the flags of provost %s", k.Line, cut(name), f.ID)
 		}
 		q, _ := f.Field(Key(name))
 		text, err := answerText(v, q)
@@ -216,41 +225,4 @@ func WriteAnswers(w io.Writer, f Flow, file AnswersFile) error {
 		return fmt.Errorf("write answers: %w", err)
 	}
 	return e.Close()
-}
-
-// Nearest is the key with the least edit distance to a name.
-func Nearest(name string, known []Key) Key {
-	best, dist := Key(""), 1<<30
-	name = name[:min(len(name), 64)]
-	for _, k := range known {
-		if name != "" && strings.HasPrefix(string(k), name) {
-			return k
-		}
-	}
-	for _, k := range known {
-		if d := distance(name, string(k)); d < dist {
-			best, dist = k, d
-		}
-	}
-	return best
-}
-
-// distance counts the letters to put in, take out or change.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		prev := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := prev
-			if a[i-1] != b[j-1] {
-				cost = 1 + min(prev, row[j], row[j-1])
-			}
-			prev, row[j] = row[j], cost
-		}
-	}
-	return row[len(b)]
 }
