@@ -119,7 +119,7 @@ func Render(l *Layout, a Adapter) ([]File, error) {
 		}
 		put(path.Join(dir, "start.sh"), modeScript, startScript(l, a, r))
 		if fw, ok := l.firewall(r); ok {
-			put(path.Join(dir, "firewall/ufw.sh"), modeScript, fw.ufw(false))
+			put(path.Join(dir, "firewall/ufw.sh"), modeScript, fw.ufw())
 			put(path.Join(dir, "firewall/rules.nft"), modePlain, fw.nft())
 			put(path.Join(dir, "firewall/README.txt"), modePlain, fw.words())
 		}
@@ -568,18 +568,14 @@ func (l *Layout) firewall(r *Row) (wall, bool) {
 	return w, len(w.spans)+len(w.open) > 0
 }
 
-// ufw is a script; undo takes the same rules away.
-func (w wall) ufw(undo bool) string {
+// ufw is a script that adds the rules.
+func (w wall) ufw() string {
 	var b strings.Builder
 	b.WriteString("#!/bin/sh\n")
 	b.WriteString(wrap("# ", fmt.Sprintf("ufw rules of %s on %s, to be run as root. Each is put before the rules that are there; what is there already is not added twice. See README.txt.", w.name, w.machine)))
 	b.WriteString("set -eu\n")
 	for _, line := range w.ufwRules() {
-		if undo {
-			fmt.Fprintf(&b, "ufw delete %s\n", line)
-		} else {
-			fmt.Fprintf(&b, "ufw prepend %s comment '%s'\n", line, w.name)
-		}
+		fmt.Fprintf(&b, "ufw prepend %s comment '%s'\n", line, w.name)
 	}
 	return b.String()
 }
