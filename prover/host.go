@@ -27,6 +27,8 @@ type Host struct {
 	MemAvailable *MiB       `json:"mem_available_mib"`
 	Hugepages    []HugePool `json:"hugepages"`
 	NUMA         []NUMANode `json:"numa"`
+	// DefaultPageKiB is the size of hugepages that vm.nr_hugepages and /proc/meminfo count; nil: not known.
+	DefaultPageKiB *uint64 `json:"default_page_kib"`
 	// Kept is the number of 2 MiB pages that the machine sets up at boot; nil: none is written down.
 	Kept   *KeptPages `json:"kept_hugepages"`
 	Docker *Docker    `json:"docker"`

@@ -47,7 +47,7 @@ func proverVerb(p proverHost) act.Verb {
 				return proverPlaceProblem(c, err)
 			}
 			r := g.receipt()
-			a.Result(func(into *engine.Receipt) { addResult(into, r) })
+			a.Result(func(into *engine.Receipt) { addResult(into, r); into.Table = a.Plan.Table })
 			return nil
 		},
 	}
@@ -142,10 +142,7 @@ func (p proverHost) drawNodes(ctx context.Context, c engine.CreateProver, g *pro
 	checks := append(twice, v.CheckHost(g.host, params.GPUs, here)...)
 	g.fit = fit.FitGPUs(g.host, seats(v, g.nodes, here, g.host))
 	for _, s := range g.fit.Short {
-		checks = append(checks, zkwasm.Remark{Weight: zkwasm.Lacks, Field: "gpus", Cause: s, Remedy: "give fewer GPUs, or take a larger machine"})
-	}
-	if s := g.fit.DiskShort; s != "" {
-		checks = append(checks, zkwasm.Remark{Weight: zkwasm.Lacks, Cause: s, Remedy: "free some space there, or give Docker another data-root"})
+		checks = append(checks, zkwasm.Remark{Weight: zkwasm.Lacks, Field: "gpus", Cause: s.Cause, Remedy: s.Remedy})
 	}
 	var stops, lacks []zkwasm.Remark
 	for _, r := range append(remarks, checks...) {

@@ -44,7 +44,7 @@ func provingMachine(t *testing.T) proverHost {
 		}
 	}
 	put("proc/sys/kernel/hostname", "m03\n")
-	put("proc/meminfo", "MemTotal:       268435456 kB\nMemFree:        209715200 kB\nMemAvailable:   209715200 kB\nBuffers: 0 kB\nCached: 0 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n")
+	put("proc/meminfo", "MemTotal:       268435456 kB\nMemFree:        209715200 kB\nMemAvailable:   209715200 kB\nBuffers: 0 kB\nCached: 0 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\nHugepagesize:       2048 kB\n")
 	put("proc/cmdline", "ro quiet\n")
 	put("proc/net/tcp", "  sl  local_address rem_address   st\n   0: 00000000:0016 00000000:0000 0A\n   1: 0100007F:1F90 00000000:0000 01\n")
 	put("proc/net/tcp6", "  sl  local_address rem_address   st\n   0: 00000000000000000000000000000000:6989 00000000000000000000000000000000:0000 0A\n")
@@ -178,7 +178,7 @@ func TestCreateProver(t *testing.T) {
 		slices.SortFunc(l, func(a, b engine.PlannedFile) int { return strings.Compare(a.Path, b.Path) })
 		return l
 	}
-	if !slices.Equal(sorted(there), sorted(plan.Files)) || !slices.Equal(plan.Files, receipt.Files) {
+	if !slices.Equal(sorted(there), sorted(plan.Files)) || !slices.Equal(plan.Files, receipt.Files) || receipt.Table == nil || len(receipt.Table.Rows) != 2 {
 		t.Errorf("planned %v\nwritten %v", sorted(plan.Files), sorted(there))
 	}
 	compose, err := os.ReadFile(filepath.Join(a.Dir, "gpu-1", zkwasm.ComposeFile))
@@ -461,7 +461,7 @@ func TestMeasureWrittenMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	pool, ok := h.Pool2M()
-	if !ok || pool.Total != 15000 || len(pool.NUMA) != 2 || *h.MemTotal != 256<<10 || *h.MemAvailable != 200<<10 {
+	if !ok || pool.Total != 15000 || len(pool.NUMA) != 2 || *h.MemTotal != 256<<10 || *h.MemAvailable != 200<<10 || h.DefaultPageKiB == nil || *h.DefaultPageKiB != 2048 {
 		t.Errorf("%+v %+v", pool, h)
 	}
 	if len(h.NUMA) != 2 || h.NUMA[1].CPUs != "16-31,48-63" || *h.NUMA[1].MemTotal != 128<<10 || h.Kept == nil || h.Kept.Pages != 8000 || h.Kept.Where != "/etc/sysctl.conf" {

@@ -78,6 +78,11 @@ func (p proverHost) measure(ctx context.Context) (prover.Host, error) {
 		}
 	})
 	all.Wait()
+	if m := defaultPage.FindSubmatch(p.read("proc/meminfo")); m != nil {
+		if kib, err := strconv.ParseUint(string(m[1]), 10, 63); err == nil {
+			h.DefaultPageKiB = &kib
+		}
+	}
 	h.NUMA = p.numa()
 	h.Kept = p.kept()
 	h.Busy = p.listening()
@@ -201,6 +206,8 @@ func (p proverHost) read(elem ...string) []byte {
 	raw, _ := io.ReadAll(io.LimitReader(f, 4<<20)) // what cannot be read is not known
 	return raw
 }
+
+var defaultPage = regexp.MustCompile(`(?m)^Hugepagesize:\s+(\d+) kB`)
 
 var nodeMemory = regexp.MustCompile(`MemTotal:\s+(\d+) kB`)
 

@@ -50,6 +50,9 @@ type NUMAPages struct {
 // GPUTodo is a command for the operator; Why says in a few words what it is for.
 type GPUTodo struct{ Why, Command string }
 
+// GPUShort is something that the machine lacks, and what helps.
+type GPUShort struct{ Cause, Remedy string }
+
 // GPUFit is the arithmetic of prover nodes on one machine.
 type GPUFit struct {
 	Rows []GPURow // the new ones, in order
@@ -61,10 +64,8 @@ type GPUFit struct {
 	NUMA   []NUMAPages   // only where the machine has several nodes and the place of every device is known
 	// More is how many further nodes of the same kind the machine's memory could take; nil: not known.
 	More *int
-	// Short are reasons why the nodes can never run all together on this machine.
-	Short []string
-	// DiskShort says that the disk lacks space for the new nodes, "" when it does not or is not known.
-	DiskShort string
+	// Short are reasons why the nodes cannot run all together on this machine as it is.
+	Short []GPUShort
 	// Todo are commands, in order, that set what is missing. They set whole pools, so that doing one twice changes nothing.
 	Todo []GPUTodo
 	// Warnings are told and stop nothing.
@@ -133,7 +134,12 @@ func FitGPUs(h prover.Host, seats []GPUSeat) GPUFit {
 	}
 	f.memory(h, seats, whole, memAll, fresh)
 	if h.Disk != nil && fresh > 0 && h.Disk.Free < disk {
-		f.DiskShort = fmt.Sprintf("%s has %s free; %s is needed for %s", h.Disk.Path, gpuGiB(h.Disk.Free), gpuGiB(disk), gpuCount(fresh, "node"))
+		f.Short = append(f.Short, GPUShort{fmt.Sprintf("%s has %s free; %s is needed for %s", h.Disk.Path, gpuGiB(h.Disk.Free), gpuGiB(disk), gpuCount(fresh, "node")),
+			"free some space there, or give Docker another data-root"})
+	}
+	if d := h.DefaultPageKiB; d != nil && *d != 2048 && fresh > 0 {
+		f.Short = append(f.Short, GPUShort{fmt.Sprintf("hugepages of this machine have %d KiB by default, and a node counts free pages of the default size, of which it needs 2048 KiB ones", *d),
+			"boot the kernel with default_hugepagesz=2M"})
 	}
 	f.numa(h, seats)
 	f.todo(h, known)
@@ -148,8 +154,9 @@ func (f *GPUFit) memory(h prover.Host, seats []GPUSeat, whole prover.Pages, memA
 	}
 	need := memAll + whole.MiB() + HostReserve
 	if *h.MemTotal < need {
-		f.Short = append(f.Short, fmt.Sprintf("the machine has %s of memory; %s needed for %s: %s beside %s of hugepages and %s for the system",
-			gpuGiB(*h.MemTotal), gpuGiB(need), gpuCount(len(seats), "node"), gpuGiB(memAll), gpuGiB(whole.MiB()), gpuGiB(HostReserve)))
+		f.Short = append(f.Short, GPUShort{fmt.Sprintf("the machine has %s of memory; %s needed for %s: %s beside %s of hugepages and %s for the system",
+			gpuGiB(*h.MemTotal), gpuGiB(need), gpuCount(len(seats), "node"), gpuGiB(memAll), gpuGiB(whole.MiB()), gpuGiB(HostReserve)),
+			"give fewer GPUs, or take a larger machine"})
 	}
 	var largest GPUNeed
 	for _, s := range seats {

@@ -25,6 +25,14 @@ func host(memGiB, availGiB float64, total, free, reserved uint64) prover.Host {
 		Hugepages: []prover.HugePool{{PageKiB: 2048, Total: total, Free: free, Reserved: reserved}}}
 }
 
+func causes(f GPUFit) string {
+	var out []string
+	for _, s := range f.Short {
+		out = append(out, s.Cause)
+	}
+	return strings.Join(out, "; ")
+}
+
 func commands(f GPUFit) string {
 	var out []string
 	for _, t := range f.Todo {
@@ -94,7 +102,7 @@ func TestFitGPUs(t *testing.T) {
 			if f.Want != tt.want || f.Others != tt.others || !slices.Equal(pages, tt.pagesOK) || !slices.Equal(mem, tt.memOK) {
 				t.Errorf("want %d pages with %d of others; got %+v", tt.want, tt.others, f)
 			}
-			if got := strings.Join(f.Short, "; "); (tt.short == "") != (got == "") || !strings.Contains(got, tt.short) {
+			if got := causes(f); (tt.short == "") != (got == "") || !strings.Contains(got, tt.short) {
 				t.Errorf("short: %q", got)
 			}
 			if got := strings.Join(f.Warnings, "; "); (tt.warns == "") != (got == "") || !strings.Contains(got, tt.warns) {
@@ -113,12 +121,22 @@ func TestFitGPUs(t *testing.T) {
 func TestFitDisk(t *testing.T) {
 	h := host(512, 500, 30000, 30000, 0)
 	h.Disk = &prover.DiskSpace{Path: "/var/lib/docker", Free: 100 * 1024}
-	if f := FitGPUs(h, []GPUSeat{seat(0), seat(1)}); f.DiskShort != "" {
-		t.Error(f.DiskShort)
+	if f := FitGPUs(h, []GPUSeat{seat(0), seat(1)}); len(f.Short) != 0 {
+		t.Error(f.Short)
 	}
 	h.Disk.Free--
-	if f := FitGPUs(h, []GPUSeat{seat(0), seat(1)}); f.DiskShort != "/var/lib/docker has 99.9 GiB free; 100 GiB is needed for 2 nodes" || len(f.Short) != 0 {
-		t.Errorf("%q %q", f.DiskShort, f.Short)
+	if f := FitGPUs(h, []GPUSeat{seat(0), seat(1)}); causes(f) != "/var/lib/docker has 99.9 GiB free; 100 GiB is needed for 2 nodes" {
+		t.Errorf("%q", f.Short)
+	}
+}
+
+func TestFitOtherDefaultSize(t *testing.T) {
+	h := host(512, 500, 30000, 30000, 0)
+	for _, kib := range []uint64{2048, 1 << 20} {
+		h.DefaultPageKiB = &kib
+		if f := FitGPUs(h, []GPUSeat{seat(0)}); (len(f.Short) > 0) != (kib != 2048) {
+			t.Errorf("%d KiB: %q", kib, f.Short)
+		}
 	}
 }
 

@@ -117,6 +117,7 @@ func TestSeveralGPUs(t *testing.T) {
 		}
 	}
 	m := newMachine(4)
+	m.devices[0].GetDisplayActiveFunc = func() (nvml.EnableState, nvml.Return) { return nvml.FEATURE_ENABLED, nvml.SUCCESS }
 	l := newLibrary(m, sys)
 	r := l.look(clock, quiet)
 	if r.Driver != "550.54.15" || r.CUDA != "12.4" || r.Why != "" || !r.At.Equal(clock) || len(r.GPUs) != 4 {
@@ -130,7 +131,7 @@ func TestSeveralGPUs(t *testing.T) {
 	if d := cmp.Diff(want, r.GPUs[1]); d != "" {
 		t.Error(d)
 	}
-	if r.GPUs[2].NUMA != nil || r.GPUs[3].NUMA != nil || !Hot(r.GPUs[0]) {
+	if r.GPUs[2].NUMA != nil || r.GPUs[3].NUMA != nil || !Hot(r.GPUs[0]) || !*r.GPUs[0].Display {
 		t.Errorf("got %+v", r.GPUs)
 	}
 	// A second look does not open or register again.
