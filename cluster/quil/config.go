@@ -16,12 +16,28 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Bounds of a config.yml. A file of 2,048 workers with all four lists has about 400 KiB.
+// Bounds of a config.yml. A file of 2,048 workers with all four lists has about 400 KiB and 20,000 separators.
 const (
 	MaxConfigBytes = 4 << 20
 	maxDepth       = 16
-	maxNodes       = 400_000
+	maxSeparators  = 150_000
 )
+
+// separators counts what must stand between two values in YAML: a tree has at most about twice as many. It is counted
+// before the tree is built, which takes a hundred times the memory of a text made of separators only.
+func separators(b []byte) (n int) {
+	for i, c := range b {
+		switch c {
+		case '\n', '\r', ',', '[', '{', ':':
+			n++
+		case '-', '?':
+			if i+1 < len(b) && (b[i+1] == ' ' || b[i+1] == '\t') {
+				n++
+			}
+		}
+	}
+	return n
+}
 
 // Config is a parsed config.yml. It holds secrets, so it neither prints nor encodes itself; Export gives the bytes, and
 // Outline what may be shown. It never changes after it was made.
@@ -96,6 +112,8 @@ func ParseConfig(b []byte) (Config, error) {
 	switch {
 	case len(b) > MaxConfigBytes:
 		return fail(0, "", fmt.Sprintf("it has %d bytes", len(b)), fmt.Sprintf("at most %d are read; is this the node's config.yml?", MaxConfigBytes))
+	case separators(b) > maxSeparators:
+		return fail(0, "", "it has too many values", "is this the node's config.yml?")
 	case !utf8.Valid(b) || bytes.HasPrefix(b, []byte("\xef\xbb\xbf")) || bytes.IndexByte(b, 0) >= 0:
 		return fail(0, "", "it is not plain UTF-8 text", "save it as UTF-8 without a byte order mark")
 	}
@@ -105,21 +123,25 @@ func ParseConfig(b []byte) (Config, error) {
 		if errors.Is(err, io.EOF) {
 			return fail(0, "", "it is empty", "start the node once, so that it makes its config.yml")
 		}
-		return fail(lineOf(err), "", "it is not YAML", "mend it there; the node would not start with it either")
+		return fail(lineOf(err), "", "it is not YAML", notYAML)
 	}
 	var next yaml.Node
-	if err := decode(d, &next); !errors.Is(err, io.EOF) {
-		return fail(lineOf(err), "", "there is more than one document in it", "keep the first one; a node that wrote a shorter text over a longer one leaves such a rest")
+	switch err := decode(d, &next); {
+	case err == nil:
+		return fail(next.Line, "", "there is more than one document in it", "keep the first one")
+	case !errors.Is(err, io.EOF):
+		return fail(lineOf(err), "", "it is not YAML", notYAML)
 	}
 	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
 		return fail(doc.Line, "", "it is no mapping of keys to values", "is this the node's config.yml?")
 	}
-	w := walker{}
-	if err := w.walk(doc.Content[0], "", 0); err != nil {
+	if err := walk(doc.Content[0], "", 0); err != nil {
 		return Config{}, err
 	}
 	return Config{&config{bytes.Clone(b), doc.Content[0]}}, nil
 }
+
+const notYAML = "mend it there; a node that wrote a shorter text over a longer one leaves a rest at the end"
 
 // decode keeps a fault of the library in reading hostile text from ending the program.
 func decode(d *yaml.Decoder, n *yaml.Node) (err error) {
@@ -144,13 +166,9 @@ func lineOf(err error) int {
 	return n
 }
 
-type walker struct{ nodes int }
-
-func (w *walker) walk(n *yaml.Node, key string, depth int) error {
+// walk refuses what a config.yml must not have.
+func walk(n *yaml.Node, key string, depth int) error {
 	fail := func(text, remedy string) error { return &ConfigError{n.Line, showKey(key), text, remedy} }
-	if w.nodes++; w.nodes > maxNodes {
-		return fail("it has too many values", "is this the node's config.yml?")
-	}
 	if depth > maxDepth {
 		return fail("it is nested too deeply", "is this the node's config.yml?")
 	}
@@ -173,16 +191,13 @@ func (w *walker) walk(n *yaml.Node, key string, depth int) error {
 				return &ConfigError{k.Line, showKey(name), fmt.Sprintf("the key is there twice, first in line %d", first), "keep one of them"}
 			}
 			seen[k.Value] = k.Line
-			if w.nodes++; w.nodes > maxNodes {
-				return fail("it has too many values", "is this the node's config.yml?")
-			}
-			if err := w.walk(v, name, depth+1); err != nil {
+			if err := walk(v, name, depth+1); err != nil {
 				return err
 			}
 		}
 	case yaml.SequenceNode:
 		for _, v := range n.Content {
-			if err := w.walk(v, key, depth+1); err != nil {
+			if err := walk(v, key, depth+1); err != nil {
 				return err
 			}
 		}

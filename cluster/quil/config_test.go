@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -147,7 +149,7 @@ func TestConfigIsStrict(t *testing.T) {
 		"not closed":         "a: [1, 2",
 		"tabs":               "a:\n\tb: 1\n",
 		"too big":            "a: " + strings.Repeat("x", MaxConfigBytes),
-		"too many":           "a: [" + strings.Repeat("1,", maxNodes+1) + "]",
+		"too many":           "a: [" + strings.Repeat("1,", maxSeparators+1) + "]",
 	} {
 		_, err := ParseConfig([]byte(in))
 		var ce *ConfigError
@@ -161,6 +163,28 @@ func TestConfigIsStrict(t *testing.T) {
 	}
 	if _, err := ParseConfig([]byte(bomb)); err == nil {
 		t.Error("a bomb of aliases was read")
+	}
+}
+
+// Whatever is in a file of the allowed size, reading it takes little memory.
+func TestHostileConfigIsBounded(t *testing.T) {
+	fill := func(s string) string { return strings.Repeat(s, (MaxConfigBytes-8)/len(s)) }
+	few := func(s string) string { return strings.Repeat(s, maxSeparators-8) }
+	for name, in := range map[string]string{
+		"brackets": fill("["), "braces": fill("{"), "dashes": fill("- "), "dashes and tabs": fill("-\t"), "marks": fill("? "), "colons": fill(": "), "empty items": "a: [" + fill(","),
+		"lines": fill("a\n"), "keys": fill("a:\n"), "nulls": fill("-\n"), "returns": fill("-\r"), "comments": "a: 1\n" + fill("#\n"), "anchors": fill("&a "), "tags": fill("!a "), "word": "a: " + fill("x"), "quoted": "a: \"" + fill("\\n") + "\"",
+		"allowed items": "a: [" + few("1,") + "]", "allowed lines": "a:\n" + strings.Repeat("-\n", maxSeparators/2-8), "nested rows": "a:\n" + strings.Repeat(" "+strings.Repeat("- ", 9000)+"\n", 16),
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		began := time.Now()
+		_, err := ParseConfig([]byte(in))
+		runtime.ReadMemStats(&after)
+		used := (after.TotalAlloc - before.TotalAlloc) >> 20
+		t.Logf("%s: %d MiB, %v, %v", name, used, time.Since(began), err)
+		if used > 256 {
+			t.Errorf("%s: %d MiB", name, used)
+		}
 	}
 }
 
