@@ -41,7 +41,7 @@ type fleetNode struct {
 	proc   super.Status
 	why    string         // what the process said before it ended
 	row    engine.NodeRow // as the node tells it; State "" until it has
-	broken bool           // told as a finding
+	broken engine.Code    // the finding that it was told as, "" for none
 	raised map[string]engine.Raise
 }
 
@@ -80,13 +80,13 @@ func (f *fleet) showLocked() {
 		if n.why != "" { // it ended with an error and has not run since
 			row.State, row.Problem = "broken", n.why
 		}
-		if broken := row.State == "broken"; broken != n.broken {
-			n.broken = broken
+		if broken := brokenAs(row); broken != n.broken {
 			key := engine.Key{Machine: f.machine, Node: n.id, ID: n.dir}
-			if broken {
-				f.tell(state.Raise{Raise: engine.Raise{Code: engine.FindNodeBroken, Key: key, Target: "node/" + n.id, Facts: []engine.Fact{{Name: "why", Value: row.Problem}, {Name: "dir", Value: n.dir}}}})
-			} else {
-				f.tell(state.Clear{Code: engine.FindNodeBroken, Key: key})
+			if n.broken != "" {
+				f.tell(state.Clear{Code: n.broken, Key: key})
+			}
+			if n.broken = broken; broken != "" {
+				f.tell(state.Raise{Raise: engine.Raise{Code: broken, Key: key, Target: "node/" + n.id, Facts: []engine.Fact{{Name: "why", Value: row.Problem}, {Name: "dir", Value: n.dir}}}})
 			}
 		}
 		switch n.proc.State {
@@ -103,6 +103,18 @@ func (f *fleet) showLocked() {
 		rows = append(rows, row)
 	}
 	f.tell(state.SetNodes{Rows: rows})
+}
+
+// brokenAs is the finding of a node that cannot run, "" when it is none. A process ends its last words
+// with their code.
+func brokenAs(row engine.NodeRow) engine.Code {
+	switch {
+	case row.State != "broken":
+		return ""
+	case strings.HasSuffix(row.Problem, "["+string(engine.FindNodeMoved)+"]"):
+		return engine.FindNodeMoved
+	}
+	return engine.FindNodeBroken
 }
 
 // lastWords is the error that a process printed before it ended, "" when it said none.
@@ -287,7 +299,7 @@ func (f *fleet) take(n *fleetNode, s *engine.Snapshot) {
 	}
 	open := map[string]engine.Raise{}
 	for _, a := range s.Alerts.List() {
-		if a.Code == engine.FindNodeBroken || a.ClosedAt != nil || !strings.HasPrefix(string(a.Code), "node.") && !strings.HasPrefix(string(a.Code), "dv.") {
+		if a.Code == engine.FindNodeBroken || a.Code == engine.FindNodeMoved || a.ClosedAt != nil || !strings.HasPrefix(string(a.Code), "node.") && !strings.HasPrefix(string(a.Code), "dv.") {
 			continue // its machine is ours too: what the machine suffers from is told once
 		}
 		key := a.Key
