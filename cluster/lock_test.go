@@ -166,7 +166,7 @@ func TestHashRefusesWhatDoesNotFit(t *testing.T) {
 func FuzzLock(f *testing.F) {
 	f.Add([]byte(`{"cluster_definition":{"version":"v1.10.0","operators":[{"enr":"enr:"}]},"distributed_validators":[{}],"lock_hash":"0x00"}`))
 	f.Add([]byte(`{"distributed_validators":[{"public_shares":[""]}]}`))
-	if raw, err := os.ReadFile("create/testdata/v1.10.0/node0/cluster-lock.json"); err == nil {
+	for _, raw := range sampleLocks(f) {
 		f.Add(raw)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -175,6 +175,9 @@ func FuzzLock(f *testing.F) {
 			return
 		}
 		hash, hashErr := lock.ComputeHash()
+		if s := lock.Summarize(func(string) (string, error) { return "", os.ErrInvalid }); s.LockHash == nil || len(s.Nodes) != len(lock.Definition.Operators) {
+			t.Fatal("a summary without its lock")
+		}
 		out, err := lock.Encode()
 		if err != nil {
 			t.Fatalf("a lock that was read can't be written: %v", err)
@@ -192,6 +195,9 @@ func FuzzLock(f *testing.F) {
 func FuzzDefinition(f *testing.F) {
 	f.Add([]byte(`{"version":"v1.11.0","creator":{"address":"","config_signature":"0x"},"deposit_amounts":["1"],"validators":[{"fee_recipient_address":"0x"}]}`))
 	f.Add([]byte(`{"version":"v1.8.0","name":"a","timestamp":"2026-01-01T00:00:00Z","fork_version":"0x00000000","compounding":true}`))
+	for _, raw := range samples(f, "testdata/definitions/*.json", 7) {
+		f.Add(raw)
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var d, again cluster.Definition
 		if json.Unmarshal(raw, &d) != nil {

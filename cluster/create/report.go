@@ -3,6 +3,7 @@ package create
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 
 	"app.provost/cluster"
@@ -143,6 +144,10 @@ func (s *sheet) skip(id, field, what, why string) {
 
 // unprotected notes values that no hash, signature or rule holds.
 func (s *sheet) unprotected(file string, fields ...string) {
+	const most = 100 // a hostile file may have a million
+	if more := len(fields) - most; more > 0 {
+		fields = append(slices.Clone(fields[:most]), fmt.Sprintf("and %d more", more))
+	}
 	s.free = append(s.free, NotProtected{File: file, Fields: fields, Why: "no hash, signature or rule covers them, so a change isn't noticed; nothing that a node does depends on them"})
 }
 

@@ -183,7 +183,11 @@ func (s *sheet) checkDefinitionHash(d *cluster.Definition, lock *cluster.Lock) b
 // the file says or to another value that it can have, the config hash fits. It returns the path and
 // what to tell.
 func blame(d *cluster.Definition, lock *cluster.Lock) (field, hint string) {
+	budget := blameBudget
 	fits := func(change func(*cluster.Definition)) bool {
+		if budget -= len(d.Operators) + len(d.Validators) + 16; budget < 0 {
+			return false
+		}
 		mended := *d
 		mended.Operators, mended.Validators = slices.Clone(d.Operators), slices.Clone(d.Validators)
 		change(&mended)
@@ -204,7 +208,7 @@ func blame(d *cluster.Definition, lock *cluster.Lock) (field, hint string) {
 			return "version", fmt.Sprintf("version was changed, it was %s", v)
 		}
 	}
-	for t := range len(d.Operators) + 1 {
+	for t := range min(len(d.Operators), cluster.MaxOperators) + 1 {
 		if fits(func(m *cluster.Definition) { m.Threshold = cluster.Threshold(t) }) {
 			return "threshold", fmt.Sprintf("threshold was changed, it was %d", t)
 		}
@@ -341,8 +345,12 @@ func blameAddress(d *cluster.Definition, lock *cluster.Lock, fits func(func(*clu
 	return "", ""
 }
 
-// maxBlamed bounds the search: each try hashes the whole definition.
-const maxBlamed = 64
+// Each try hashes the whole definition, so the search is bounded: by address pairs that are looked
+// at, and by what is hashed in all. A second or two of a hostile file, nothing of an honest one.
+const (
+	maxBlamed   = 64
+	blameBudget = 4 << 20
+)
 
 func (s *sheet) checkNetwork(d *cluster.Definition, known bool) {
 	const what = "the fork version names a network"

@@ -59,6 +59,10 @@ func someOf(list []string) string {
 // checkValidators checks keys, shares, registrations and deposits, the validators in parallel. It
 // returns all public shares that are keys, or nil if one isn't, and whose signatures are good.
 func checkValidators(ctx context.Context, s *sheet, lock *cluster.Lock, workers int) (shares []bls.PublicKey, signed []bool, err error) {
+	if n := len(lock.Validators); n > cluster.MaxValidators {
+		s.check("lock.validators", "distributed_validators", "the number of validators is possible", fmt.Errorf("found %d, at most %d fit the format", n, cluster.MaxValidators), remedyForeign)
+		return nil, nil, nil
+	}
 	s.check("lock.keys_unique", "distributed_validators", "no validator key and no share stands twice", keysUnique(lock), remedyForeign)
 
 	sheets := make([]sheet, len(lock.Validators))

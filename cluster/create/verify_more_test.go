@@ -5,14 +5,18 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"app.provost/cluster"
+
+	"golang.org/x/sys/unix"
 )
 
 func statusOf(r Report, id string) Status {
@@ -199,6 +203,44 @@ func TestContractWallet(t *testing.T) {
 	if r := verifyMem(t, memSource{DefinitionFileName: raw}, ""); statusOf(r, "operator[1].config_signature") != Failed {
 		t.Errorf("failed %v", failedIDs(r))
 	}
+}
+
+// A hostile file can be large, but what is done with it is bounded.
+func TestVerifyHugeFiles(t *testing.T) {
+	start := processTime(t)
+	d := cluster.Definition{Version: cluster.V1_10, Operators: make([]cluster.Operator, 5_000), Validators: make([]cluster.ValidatorAddresses, 66_000), NumValidators: 1, Threshold: 3}
+	d.Extra = map[string]json.RawMessage{}
+	for i := range 5000 {
+		d.Extra[fmt.Sprint("k", i)] = json.RawMessage("1")
+	}
+	lock := &cluster.Lock{Definition: d, Validators: make([]cluster.Validator, 66_000)}
+	for name, encode := range map[string]func() ([]byte, error){LockFileName: lock.Encode, DefinitionFileName: d.Encode} {
+		raw, err := encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := verifyMem(t, memSource{name: raw}, name)
+		if r.OK() {
+			t.Errorf("%s passed", name)
+		}
+		for _, f := range r.NotProtected {
+			if len(f.Fields) > 101 {
+				t.Errorf("%s: %d fields are listed", name, len(f.Fields))
+			}
+		}
+	}
+	if took := processTime(t) - start; took > time.Minute {
+		t.Errorf("it took %s of processor time", took)
+	}
+}
+
+func processTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // FuzzVerifyDefinition holds whole foreign definition files against all checks.

@@ -399,6 +399,13 @@ func FuzzVerifyLock(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(raw)
+	paths, err := filepath.Glob(filepath.Join(lockSamples, "*", "*.json"))
+	if err != nil || len(paths) == 0 {
+		f.Fatal(err, paths)
+	}
+	for _, p := range paths {
+		f.Add(mustRead(f, p))
+	}
 	f.Add([]byte(`{"cluster_definition":{"version":"v1.11.0","operators":[{},{}],"threshold":2},"distributed_validators":[{"public_shares":[]}],"node_signatures":["0x"]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		lock := new(cluster.Lock)

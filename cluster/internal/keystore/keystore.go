@@ -35,11 +35,16 @@ import (
 const (
 	MaxFileBytes     = 64 << 10
 	MaxPasswordBytes = 4 << 10
-	maxPBKDF2Rounds  = 1 << 22   // sixteen times the usual cost
-	maxScryptBytes   = 256 << 20 // 128·n·r: what the EIP's own example needs
-	maxScryptP       = 8
-	maxScryptWork    = 1 << 22 // n·r·p: twice the EIP's example
-	scryptMemory     = 512 << 20
+	// Sixteen times the cost that every client writes: a second or two of one core.
+	maxPBKDF2Rounds = 1 << 22
+	// The example of the EIP (n 262144, r 8, p 1), which the deposit tool writes too, needs 256 MiB and
+	// a few blocks; nobody writes more. A password that doesn't fit is tried in a second
+	// spelling, one after the other.
+	maxScryptBytes = 257 << 20
+	maxScryptP     = 8
+	maxScryptR     = 64      // honest ones have 8; what is derived before and after the blocks grows with r·p
+	maxScryptWork  = 1 << 22 // n·r·p: twice the EIP's example, some seconds of one core
+	scryptMemory   = 512 << 20
 )
 
 // fullRounds and insecureRounds are the PBKDF2 iteration counts of the two strengths.
@@ -393,8 +398,8 @@ func Parse(raw []byte) (*Keystore, error) {
 			return nil, bad("crypto.kdf.params", "n must be a power of two above 1, r and p at least 1")
 		}
 		// Each factor is bounded before they are multiplied, so that nothing overflows.
-		if p.N > maxScryptWork || p.R > maxScryptWork || p.P > maxScryptP ||
-			128*p.N*p.R > maxScryptBytes || p.N*p.R*p.P > maxScryptWork {
+		if p.N > maxScryptWork || p.R > maxScryptR || p.P > maxScryptP ||
+			scryptBytes(p) > maxScryptBytes || p.N*p.R*p.P > maxScryptWork {
 			return nil, costly("crypto.kdf.params", "found n %d, r %d, p %d", p.N, p.R, p.P)
 		}
 		if p.N*p.R < 1<<12 {
@@ -405,6 +410,9 @@ func Parse(raw []byte) (*Keystore, error) {
 	}
 	return ks, nil
 }
+
+// scryptBytes is the memory that scrypt takes: n blocks of 128·r bytes, p more, and two to work in.
+func scryptBytes(p kdfParams) int { return 128 * p.R * (p.N + p.P + 2) }
 
 // missingKey returns the path of the first key that a keystore must have and this one hasn't.
 // encoding/json takes a key in any case; other programs that read keystores don't.
@@ -457,7 +465,7 @@ func (k *Keystore) Decrypt(ctx context.Context, password Password) (bls.SecretKe
 		return bls.SecretKey{}, errors.New("open keystore: there is no password")
 	}
 	if k.crypto.KDF.Function == "scrypt" {
-		need := min(int64(128*k.crypto.KDF.Params.N*k.crypto.KDF.Params.R), scryptMemory)
+		need := min(int64(scryptBytes(k.crypto.KDF.Params)), scryptMemory)
 		if err := scryptTurn.Acquire(ctx, need); err == nil {
 			defer scryptTurn.Release(need)
 		}

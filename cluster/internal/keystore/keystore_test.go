@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -146,6 +147,8 @@ func TestHostileKeystores(t *testing.T) {
 		{"scrypt memory", `"n": 262144`, `"n": 1073741824`, ErrCost},
 		{"scrypt r", `"r": 8`, `"r": 9223372036854775807`, ErrCost},
 		{"scrypt p", `"p": 1`, `"p": 1000000000`, ErrCost},
+		{"scrypt n times r", `"n": 262144`, `"n": 524288`, ErrCost},
+		{"scrypt r instead of n", "\"n\": 262144,\n                \"p\": 1,\n                \"r\": 8", "\"n\": 2, \"p\": 8, \"r\": 262144", ErrCost},
 		{"scrypt n not a power of two", `"n": 262144`, `"n": 262143`, ErrFormat},
 		{"scrypt n negative", `"n": 262144`, `"n": -262144`, ErrFormat},
 		{"dklen", `"dklen": 32`, `"dklen": 1000000000`, ErrFormat},
@@ -233,22 +236,85 @@ func TestFileNames(t *testing.T) {
 	}
 }
 
+// TestCostliestKeystore opens files at the limits: what a hostile file can make the program take.
+func TestCostliestKeystore(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes some seconds")
+	}
+	raw, err := os.ReadFile("testdata/eip2335-scrypt.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, err := ParsePassword([]byte("x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var f file
+	if err := json.Unmarshal(raw, &f); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []kdfParams{{N: 1 << 15, R: maxScryptR, P: 1}} { // the EIP's own vector has the greatest n
+		p.DKLen, p.Salt = 32, f.Crypto.KDF.Params.Salt
+		f.Crypto.KDF.Params = p
+		hostile, err := json.Marshal(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ks, err := Parse(hostile)
+		if err != nil {
+			t.Fatalf("%+v: %v", p, err)
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if _, err := ks.Decrypt(t.Context(), password); !errors.Is(err, ErrPassword) {
+			t.Errorf("%+v: %v", p, err)
+		}
+		runtime.ReadMemStats(&after)
+		// A password that doesn't fit is tried in two spellings, one after the other.
+		if got := after.TotalAlloc - before.TotalAlloc; got > 2*maxScryptBytes+8<<20 {
+			t.Errorf("%+v took %d MiB", p, got>>20)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	for _, name := range []string{"eip2335-scrypt.json", "eip2335-pbkdf2.json"} {
 		raw, err := os.ReadFile(filepath.Join("testdata", name))
 		if err != nil {
 			f.Fatal(err)
 		}
+		f.Add(raw)
 		f.Add(bytes.Replace(raw, []byte("262144"), []byte("2"), 1))
+		f.Add(bytes.Replace(raw, []byte("262144"), []byte("9223372036854775807"), 1))
+		f.Add(bytes.Replace(raw, []byte("262144"), []byte("1e9"), 1))
 	}
+	f.Add([]byte(`{"crypto":{"kdf":{"function":"scrypt","params":{"dklen":32,"n":2,"p":8,"r":4194304,"salt":"00"},"message":""}}}`))
 	password, _ := ParsePassword([]byte("x"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		ks, err := Parse(raw)
 		if err != nil {
+			if !errors.Is(err, ErrFormat) && !errors.Is(err, ErrCost) {
+				t.Fatalf("an error of no kind: %v", err)
+			}
 			return
 		}
+		// What is accepted stays below the limits, whatever else the file says.
+		p := ks.crypto.KDF.Params
+		switch ks.crypto.KDF.Function {
+		case "pbkdf2":
+			if p.C < 1 || p.C > maxPBKDF2Rounds {
+				t.Fatalf("%d rounds were accepted", p.C)
+			}
+		case "scrypt":
+			// Counted in floating point, which doesn't overflow.
+			if n, r, q := float64(p.N), float64(p.R), float64(p.P); n < 2 || r < 1 || q < 1 || 128*r*(n+q+2) > maxScryptBytes || n*r*q > maxScryptWork {
+				t.Fatalf("n %d, r %d, p %d were accepted", p.N, p.R, p.P)
+			}
+		default:
+			t.Fatalf("%q was accepted", ks.crypto.KDF.Function)
+		}
 		// Only cheap ones are opened, so that the fuzzer sees many.
-		if p := ks.crypto.KDF.Params; p.C > 100 || p.N*p.R*p.P > 1000 {
+		if p.C > 100 || p.N*p.R*p.P > 1000 {
 			return
 		}
 		if _, err := ks.Decrypt(t.Context(), password); err == nil {
