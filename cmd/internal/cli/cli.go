@@ -28,7 +28,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-	"golang.org/x/term"
 )
 
 // Deps is everything that commands need from the rest of the program. Functions
@@ -559,10 +558,9 @@ func (a *app) limited(ctx context.Context, remedy string) (context.Context, cont
 // goroutine ends with the input, with the command as soon as its read returns, or
 // with the process.
 type lineReader struct {
-	want    chan bool // a line, true: without showing it
+	want    chan struct{}
 	lines   chan lineOrErr
 	pending bool // a line was asked for and not received
-	fd      int  // of a terminal, -1 if it is none
 }
 
 type lineOrErr struct {
@@ -574,10 +572,7 @@ type lineOrErr struct {
 const maxAnswer = 4096
 
 func newLineReader(r io.Reader, over <-chan struct{}) *lineReader {
-	l := &lineReader{want: make(chan bool), lines: make(chan lineOrErr), fd: -1}
-	if f, ok := r.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		l.fd = int(f.Fd())
-	}
+	l := &lineReader{want: make(chan struct{}), lines: make(chan lineOrErr)}
 	send := func(x lineOrErr) bool {
 		select {
 		case l.lines <- x:
@@ -590,21 +585,10 @@ func newLineReader(r io.Reader, over <-chan struct{}) *lineReader {
 		defer close(l.lines)
 		b := bufio.NewReaderSize(r, maxAnswer)
 		for {
-			var hidden bool
 			select {
-			case hidden = <-l.want:
+			case <-l.want:
 			case <-over:
 				return
-			}
-			if hidden && b.Buffered() == 0 {
-				raw, err := term.ReadPassword(l.fd)
-				if err != nil {
-					return
-				}
-				if !send(lineOrErr{line: string(raw)}) {
-					return
-				}
-				continue
 			}
 			raw, err := b.ReadSlice('\n')
 			if errors.Is(err, bufio.ErrBufferFull) {
@@ -615,7 +599,9 @@ func newLineReader(r io.Reader, over <-chan struct{}) *lineReader {
 				// A last line without its end is no answer: nobody pressed enter.
 				return
 			}
-			if !send(lineOrErr{line: strings.TrimRight(string(raw), "\r\n")}) {
+			line := strings.TrimRight(string(raw), "\r\n")
+			clear(raw) // it may have been a secret
+			if !send(lineOrErr{line: line}) {
 				return
 			}
 		}
@@ -623,27 +609,20 @@ func newLineReader(r io.Reader, over <-chan struct{}) *lineReader {
 	return l
 }
 
-// ask puts a question and reads one line. The end of input and ctrl+c decline.
-func (a *app) ask(ctx context.Context, question string) (string, error) {
-	return a.askLine(ctx, question, false)
-}
-
 // askHidden is ask for a secret: what is typed is not shown. Where it cannot be hidden
 // nothing is asked.
 func (a *app) askHidden(ctx context.Context, question string) (engine.Secret, error) {
-	if a.lines == nil {
-		a.lines = newLineReader(a.Stdin, a.over)
-	}
-	if a.lines.fd < 0 {
+	f, ok := a.Stdin.(*os.File)
+	if !ok {
 		return engine.Secret{}, errNotHidden
 	}
-	before, err := term.GetState(a.lines.fd)
+	show, err := hideEcho(int(f.Fd()))
 	if err != nil {
 		return engine.Secret{}, errNotHidden
 	}
-	line, err := a.askLine(ctx, question, true)
+	defer show()
+	line, err := a.ask(ctx, question)
 	if err != nil {
-		term.Restore(a.lines.fd, before) // the reader may still wait with the echo off
 		return engine.Secret{}, err
 	}
 	fmt.Fprintln(a.Stderr)
@@ -652,14 +631,15 @@ func (a *app) askHidden(ctx context.Context, question string) (engine.Secret, er
 
 var errNotHidden = errors.New("what is typed cannot be hidden here")
 
-func (a *app) askLine(ctx context.Context, question string, hidden bool) (string, error) {
+// ask puts a question and reads one line. The end of input and ctrl+c decline.
+func (a *app) ask(ctx context.Context, question string) (string, error) {
 	if a.lines == nil {
 		a.lines = newLineReader(a.Stdin, a.over)
 	}
 	fmt.Fprint(a.Stderr, question)
 	if !a.lines.pending {
 		select {
-		case a.lines.want <- hidden:
+		case a.lines.want <- struct{}{}:
 			a.lines.pending = true
 		case <-a.lines.lines: // closed: the input has ended
 		}

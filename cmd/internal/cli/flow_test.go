@@ -12,12 +12,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"app.provost/engine"
 	"app.provost/engine/flow"
 
-	"github.com/creack/pty"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -639,76 +637,6 @@ func secretApp(p *person, d Deps, read *string) func(ctx context.Context) engine
 		root.SetArgs([]string{"create", "cluster", "--accessible"})
 		return a.finish(ctx, root.ExecuteContext(ctx))
 	}
-}
-
-const canary = "canary-9f3b7a"
-
-// Through a real terminal: secrets are typed unseen, land in a private file that goes
-// with the command, and in nothing else.
-func TestSecretsAreTypedUnseen(t *testing.T) {
-	p := newPerson(t)
-	me, them, err := pty.Open()
-	if err != nil {
-		t.Skip("no pseudo terminal: ", err)
-	}
-	defer me.Close()
-	defer them.Close()
-	var read string
-	d := p.deps()
-	d.Stdin, d.Stdout, d.Stderr = them, them, them
-	saved := p.home + "/saved.yaml"
-	var seen bytes.Buffer
-	// Each step waits for a word on the terminal, then types.
-	steps := []struct{ word, line string }{
-		{"Name: ", "x"}, {"Tokens, a file", "type"}, {"token of node 0, not shown", canary + "0"}, {"token of node 1, not shown", ""}, {"nothing was typed", ""}, {"not shown: ", canary + "1"},
-		{"line 1: ", "bad"}, {"no host", ""}, {"line 1: ", "h1 10.0.0.1"}, {"line 2: ", "h2 10.0.0.2"}, {"line 3: ", ""},
-		{"GPUs, numbers", "1,2"}, {"in use by Xorg", ""}, {"GPUs, numbers", "1,3"}, {"Type exactly", "there is a history"}, {"does not match", ""}, {"Type exactly", "there is no history"},
-		{"to go on: ", "s " + saved}, {"to go on: ", "d"}, {"to go on: ", "create x"},
-	}
-	go func() { // ends when the terminal is closed
-		buf, at := make([]byte, 4096), 0
-		for {
-			n, err := me.Read(buf)
-			if err != nil {
-				return
-			}
-			seen.Write(buf[:n])
-			for len(steps) > 0 {
-				i := strings.Index(seen.String()[at:], steps[0].word)
-				if i < 0 {
-					break
-				}
-				at += i + len(steps[0].word)
-				if steps[0].line != "" || steps[0].word == "token of node 1, not shown" || steps[0].word == "line 3: " {
-					time.Sleep(20 * time.Millisecond) // the echo is switched off after the question is written
-					io.WriteString(me, steps[0].line+"\n")
-				}
-				steps = steps[1:]
-			}
-		}
-	}()
-	done := make(chan engine.ExitCode, 1)
-	go func() { done <- secretApp(p, d, &read)(context.Background()) }()
-	select {
-	case code := <-done:
-		time.Sleep(50 * time.Millisecond)
-		if code != 0 {
-			t.Fatalf("exit %d\n%s", code, seen.String())
-		}
-	case <-time.After(20 * time.Second):
-		t.Fatalf("stuck before %+v\n%s", steps[0], seen.String())
-	}
-	if read != canary+"0\n"+canary+"1\n" {
-		t.Errorf("the act read %q", read)
-	}
-	if strings.Contains(seen.String(), canary) || !strings.Contains(seen.String(), "taken, 14 characters") || !strings.Contains(seen.String(), "what was typed, not shown") || !strings.Contains(seen.String(), "=FILE") {
-		t.Errorf("on the terminal:\n%s", seen.String())
-	}
-	raw, err := os.ReadFile(saved)
-	if err != nil || strings.Contains(string(raw), "tokens-file") {
-		t.Errorf("saved answers: %v\n%s", err, raw)
-	}
-	searchFor(t, p.home, canary)
 }
 
 // searchFor fails when a word is in any file or name below a directory.
