@@ -42,7 +42,7 @@ Secrets are never in it, only paths of files that hold them.`
 // terminal; elsewhere it is an error that lists it. The action goes to do.
 func (a *app) guided(c *cobra.Command, f flow.Flow, do func(*cobra.Command, engine.Action) error) {
 	var o flowFlags
-	c.Flags().StringVar(&o.answers, "answers", "", "answers file (YAML, the keys are these flags); flags win over it")
+	c.Flags().StringVar(&o.answers, "answers", "", "answers file (YAML, the keys are these flags), - for standard input; flags win over it")
 	c.Flags().StringVar(&o.save, "save-answers", "", "write the answers to a file that is not there yet; no secrets are in it")
 	c.Long += fmt.Sprintf(guidedHelp, f.ID)
 	direct := c.RunE
@@ -152,12 +152,18 @@ func (g *guide) readFile(path string) error {
 		return engine.Problem{Code: engine.CodeUsage, Exit: engine.ExitUsage, Doing: "read answers", Field: "answers", Cause: fmt.Sprintf("%s: %v", print.Clean(path), cause(err)),
 			Remedy: "mend the file, or write one with --save-answers"}.Because(err)
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return bad(err)
+	in := g.Stdin
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return bad(err)
+		}
+		defer file.Close()
+		in = file
+	} else if g.StdinTTY {
+		return usageField("answers", "--answers -: standard input is a terminal", "name a file, or leave --answers out to be asked")
 	}
-	defer file.Close()
-	got, err := flow.ReadAnswers(file, g.flow)
+	got, err := flow.ReadAnswers(in, g.flow)
 	if err != nil {
 		return bad(err)
 	}

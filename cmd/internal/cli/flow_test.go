@@ -404,6 +404,14 @@ func TestAnswersFile(t *testing.T) {
 			t.Errorf("%s: exit %d\n%s", p.words, code, talk)
 		}
 	}
+	p.words = "none"
+	if code, _, talk := p.run(whole, "create", "cluster", "--answers", "-"); code != 0 || !reflect.DeepEqual(last(), wanted(t, f, a)) {
+		t.Errorf("from standard input: exit %d\n%s", code, talk)
+	}
+	p.words = "none tty"
+	if code, _, talk := p.run(whole, "create", "cluster", "--answers", "-"); code != engine.ExitUsage || !strings.Contains(talk, "is a terminal") {
+		t.Errorf("from a terminal: exit %d\n%s", code, talk)
+	}
 	// A flag wins, a variable too, and a file over a default.
 	p.env = []string{"CHARON_NUM_VALIDATORS=3"}
 	code, _, talk := p.run("", "create", "cluster", "--answers", write(whole), "--nodes=7")
