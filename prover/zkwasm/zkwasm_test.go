@@ -135,6 +135,10 @@ func TestCompose(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v\n%s", v.Name, err, out)
 			}
+			// A fixed name would be shared by two nodes; without one the project's stands in front of it.
+			if strings.Contains(string(out), "container_name") || strings.Contains(string(out), "\n    name:") {
+				t.Errorf("%s: a container or volume has a fixed name:\n%s", v.Name, out)
+			}
 			for _, want := range []string{n.GPU.UUID, v.Image, "runtime: nvidia", "network_mode: host", home + ProverFile, "/dev/hugepages"} {
 				if !strings.Contains(string(out), want) {
 					t.Errorf("%s: compose does not see %q:\n%s", v.Name, want, out)
