@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -202,6 +203,43 @@ func TestContractWallet(t *testing.T) {
 	}
 	if r := verifyMem(t, memSource{DefinitionFileName: raw}, ""); statusOf(r, "operator[1].config_signature") != Failed {
 		t.Errorf("failed %v", failedIDs(r))
+	}
+}
+
+// Files that never end or lead elsewhere are named and hold nobody up; links to good files are as good
+// as these.
+func TestVerifyStrangeFiles(t *testing.T) {
+	dir := copyTree(t, ownSample)
+	elsewhere := filepath.Join(t.TempDir(), "key")
+	key := filepath.Join(dir, "node0/charon-enr-private-key")
+	if err := errors.Join(os.Rename(key, elsewhere), os.Symlink(elsewhere, key)); err != nil {
+		t.Fatal(err)
+	}
+	if r := mustVerify(t, dir); !r.OK() {
+		t.Errorf("failed %v", failedIDs(r))
+	}
+	for file, id := range map[string]string{
+		"node1/" + LockFileName: "node1.lock", "node2/charon-enr-private-key": "node2.enr_key", "node3/validator_keys/keystore-insecure-0.json": "node3.keystore[0]",
+		"node3/validator_keys/keystore-insecure-1.txt": "node3.keystore[1]", "node2/deposit-data.json": "node2.deposit[32eth]",
+	} {
+		path := filepath.Join(dir, file)
+		old := mustRead(t, path)
+		for name, put := range map[string]func() error{
+			"pipe":      func() error { return unix.Mkfifo(path, 0o600) },
+			"directory": func() error { return os.Mkdir(path, 0o700) },
+			"loop":      func() error { return os.Symlink(path, path) },
+			"device":    func() error { return os.Symlink("/dev/zero", path) },
+		} {
+			if err := errors.Join(os.Remove(path), put()); err != nil {
+				t.Fatal(err)
+			}
+			if r := mustVerify(t, dir); !slices.Contains(failedIDs(r), id) {
+				t.Errorf("%s as %s: failed %v, want %s", file, name, failedIDs(r), id)
+			}
+		}
+		if err := errors.Join(os.Remove(path), os.WriteFile(path, old, 0o600)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -279,10 +279,42 @@ func TestSamplesOfEveryVersion(t *testing.T) {
 		}
 		assertUniqueIDs(t, r)
 		seen[r.Version] = true
+		mustCheckWallets(t, path, r)
+	}
+	definitions, err := filepath.Glob(filepath.Join(definitionSamples, "*.json"))
+	if err != nil || len(definitions) != len(cluster.FormatVersions()) {
+		t.Errorf("%d definitions, %v", len(definitions), err)
+	}
+	for _, path := range definitions {
+		r := mustVerify(t, path)
+		if !r.OK() || r.Scope != ScopeDefinition || r.Skipped != 0 {
+			t.Errorf("%s: failed %v, report %+v", path, failedIDs(r), r)
+		}
+		assertUniqueIDs(t, r)
+		mustCheckWallets(t, path, r)
 	}
 	for _, v := range cluster.FormatVersions() {
 		if !seen[string(v)] {
 			t.Errorf("there is no sample of %s", v)
+		}
+	}
+}
+
+// mustCheckWallets holds that the typed signatures of creator and operators were checked where the
+// file has them.
+func mustCheckWallets(t *testing.T, path string, r Report) {
+	t.Helper()
+	s, err := Show(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Status("") // a cluster that one process made has none
+	if s.Creator.Signed {
+		want = Passed
+	}
+	for _, id := range []string{"definition.creator_signature", "operator[0].config_signature", "operator[3].config_signature", "operator[3].enr_signature"} {
+		if got := statusOf(r, id); got != want {
+			t.Errorf("%s: %s is %q, want %q", path, id, got, want)
 		}
 	}
 }

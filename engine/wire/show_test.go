@@ -1,7 +1,9 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -66,6 +68,38 @@ func TestShowVerbs(t *testing.T) {
 		var p *engine.Problem
 		if !errors.As(err, &p) || p.Exit != engine.ExitUsage || p.Remedy == "" || p.Doing != bad.Doing() {
 			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
+
+// What verify finds out reaches the receipt whole: name, file, field, explanation, remedy.
+func TestVerifyNamesFileAndField(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "c")
+	if err := os.CopyFS(dir, os.DirFS(absolutePath(t, sampleCluster))); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "node1", "cluster-lock.json")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := bytes.Replace(raw, []byte(`"threshold": 3`), []byte(`"threshold": 2`), 1)
+	if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, bad, 0o600)); err != nil || bytes.Equal(bad, raw) {
+		t.Fatal(err)
+	}
+	r, err := ask(t, engine.VerifyCluster{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{"node1.lock": false, "node1.definition.config_hash": false}
+	for _, c := range r.Checks {
+		if _, ok := want[c.Name]; ok && c.Status == "failed" && c.File == "node1/cluster-lock.json" && c.Field == "cluster_definition.threshold" && c.Text != "" && c.Remedy != "" {
+			want[c.Name] = true
+		}
+	}
+	for name, named := range want {
+		if !named {
+			t.Errorf("%s doesn't name the field: %+v", name, r.Checks)
 		}
 	}
 }
