@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"app.provost/cluster"
@@ -45,8 +46,11 @@ func nodeVerbs() map[engine.ActionKind]act.Verb {
 const provostDir = "provost"
 
 // verifyAll makes every check of a path that create knows, and tells the first that failed.
-func verifyAll(ctx context.Context, path string) error {
-	r, err := create.Verify(ctx, path, create.Options{})
+func verifyAll(ctx context.Context, path string) error { return verifyOn(ctx, path, 0) }
+
+// verifyOn is verifyAll on so many cores; 0: all.
+func verifyOn(ctx context.Context, path string, cores int) error {
+	r, err := create.Verify(ctx, path, create.Options{Workers: cores})
 	if err == nil && !r.OK() {
 		err = errors.New("nothing in it could be checked")
 		if failed := r.Failures(); len(failed) > 0 {
@@ -229,8 +233,16 @@ func packDoors(progress func(string)) pack.Options {
 			c, err := guard.Read(dir)
 			return c.GenesisValidatorsRoot, err
 		},
-		Program: "provost", Progress: progress,
+		Program: program(), Progress: progress,
 	}
+}
+
+// program is what stands in manifests: provost and its version, where the build knows it.
+func program() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return "provost " + info.Main.Version
+	}
+	return "provost"
 }
 
 func exportParams(a engine.ExportNode) pack.ExportParams {
@@ -285,7 +297,11 @@ func planExport(_ context.Context, action engine.Action) (engine.Plan, error) {
 func runExport(ctx context.Context, action engine.Action, at *act.Act) (engine.Receipt, error) {
 	a := action.(engine.ExportNode)
 	at.SetStep("check")
-	e, err := pack.Export(ctx, exportParams(a), packDoors(at.Text))
+	doors := packDoors(at.Text)
+	if a.Backup { // the node may be signing on the other cores
+		doors.Verify = func(ctx context.Context, dir string) error { return verifyOn(ctx, dir, 1) }
+	}
+	e, err := pack.Export(ctx, exportParams(a), doors)
 	if err != nil {
 		return engine.Receipt{}, packProblem(a, err)
 	}

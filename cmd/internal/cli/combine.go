@@ -15,7 +15,8 @@ that are given are checked. What is written is what charon combine writes: an or
 validator with its password beside it, and slashing-protection.json (EIP-3076), the highest of what the
 nodes signed. Keys are not made without it: give the directories in which the nodes ran last, stopped for
 good. Where it cannot be had, as with Charon's directories, the refusal names a sentence to type out.
-Nothing is asked, nothing is overwritten, and the nodes' directories are not changed.
+Nothing is asked, nothing is overwritten, and the nodes' directories are not changed. A node that runs is
+refused; Charon is seen to run only with its --private-key-file-lock.
 
 With a whole key one program alone can sign. If any node of the cluster runs while the keys are used
 elsewhere, the validators are slashed.`,

@@ -20,8 +20,9 @@ with their passwords, lock, deposit files, and one whole state of slashing prote
 node travels. The file is sealed for recipients of age or SSH, or with a passphrase, and is an age file:
 age -d opens it too.
 
-Without --backup the node is moved: it must be stopped, and a note in DIR keeps it from ever running
-there again, since two copies of a node can get validators slashed.
+Without --backup the node is moved: it must be stopped, and a note in DIR keeps provost from ever running
+it there again, since two copies of a node can get validators slashed. Charon does not know the note, and
+is seen to run only with its --private-key-file-lock: stop it yourself, and remove the keys it used.
 With --backup the node may run and goes on. A node that is restored from a backup signs nothing for two
 epochs, so that nothing can be contradicted that was signed after the backup.
 
