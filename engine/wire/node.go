@@ -330,21 +330,19 @@ func runImport(ctx context.Context, action engine.Action, at *act.Act) (engine.R
 		return engine.Receipt{}, packProblem(a, err)
 	}
 	m := i.Manifest
-	r := engine.Receipt{Done: true, Facts: []engine.Fact{{Name: "kind", Value: string(m.Kind)}, {Name: "made", Value: m.Made.UTC().Format(time.RFC3339)}, {Name: "lock hash", Value: m.LockHash.String()},
+	r := engine.Receipt{Done: true, Facts: []engine.Fact{{Name: "kind", Value: string(m.Kind)}, {Name: "made", Value: m.Made.UTC().Format(time.RFC3339)}, {Name: "lock hash", Value: m.LockHash.String()}, {Name: "files", Value: fmt.Sprint(len(m.Files))},
 		{Name: "slashing protection", Value: map[bool]string{true: "yes", false: "none"}[m.Protected]}}}
 	if a.Check {
 		r.Title, r.Targets = fmt.Sprintf("%s can be restored from %s", who(m), a.File), []string{a.File}
 	} else {
 		r.Title, r.Targets = fmt.Sprintf("%s is at %s", who(m), i.Dir), []string{i.Dir}
-		for _, f := range m.Files {
-			r.Files = append(r.Files, engine.PlannedFile{Path: filepath.Join(i.Dir, filepath.FromSlash(f.Path)), Mode: "0600"})
-		}
+		r.Files = []engine.PlannedFile{{Path: i.Dir + string(filepath.Separator), Mode: "0700"}}
 		r.Notes = append(r.Notes, "run it: "+engine.ShellLine([]string{"provost", "up", "--data-dir=" + i.Dir, "--beacon-node-endpoints=URL"}))
 	}
 	if i.Waits != "" {
 		r.Notes = append(r.Notes, "at its first start it signs nothing until two epochs have begun: "+i.Waits)
 	}
-	if !m.Protected {
+	if !m.Protected && i.Waits == "" {
 		r.Notes = append(r.Notes, "warning: it came without slashing protection: at its first start it waits two epochs, unless --keys-never-signed says that no program ever signed with these keys")
 	}
 	for _, w := range i.Wiped {
