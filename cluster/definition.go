@@ -57,6 +57,10 @@ func (v FormatVersion) has(addedIn int) bool { return v.minor() == 0 || v.minor(
 // HasDeposits reports whether locks of the version carry deposits.
 func (v FormatVersion) HasDeposits() bool { return v.has(6) }
 
+// HasDepositLists reports whether locks of the version carry the deposits of all amounts. Before,
+// there was room for one, and the others are in deposit files only.
+func (v FormatVersion) HasDepositLists() bool { return v.has(8) }
+
 // HasRegistrations reports whether locks of the version carry builder registrations.
 func (v FormatVersion) HasRegistrations() bool { return v.has(7) }
 

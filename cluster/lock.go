@@ -108,15 +108,14 @@ func (v Validator) write(version FormatVersion) ([]byte, error) {
 		return nil, err
 	}
 	m := []member{{"distributed_public_key", v.PubKey}, {"public_shares", v.PublicShares}}
+	if !version.has(8) && len(v.Deposits) == 1 {
+		m = append(m, member{"deposit_data", v.Deposits[0]})
+	}
 	if version.has(7) {
 		m = append(m, member{"builder_registration", v.Registration})
 	}
-	switch {
-	case len(v.Deposits) == 0:
-	case version.has(8):
+	if version.has(8) && len(v.Deposits) > 0 {
 		m = append(m, member{"partial_deposit_data", v.Deposits})
-	default:
-		m = append(m, member{"deposit_data", v.Deposits[0]})
 	}
 	return writeObject(v.Extra, m...)
 }

@@ -141,3 +141,78 @@ func TestWeTakeCharonsClusters(t *testing.T) {
 		})
 	}
 }
+
+// TestCharonMakesClustersOfOurDefinitions hands definitions of ours in every version to
+// charon create cluster, and verifies what comes out.
+func TestCharonMakesClustersOfOurDefinitions(t *testing.T) {
+	charon := needCharon(t)
+	for _, version := range cluster.FormatVersions() {
+		t.Run(string(version), func(t *testing.T) {
+			d := lockOf(t, version, false).Definition
+			for i := range d.Operators {
+				d.Operators[i] = cluster.Operator{}
+			}
+			for i := range d.Validators { // in a definition Charon takes addresses with their checksums only
+				d.Validators[i] = cluster.ValidatorAddresses{FeeRecipient: "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", Withdrawal: "0x000000000000000000000000000000000000dEaD"}
+			}
+			var err error
+			if d.ConfigHash, err = d.ComputeConfigHash(); err != nil {
+				t.Fatal(err)
+			}
+			if d.DefinitionHash, err = d.ComputeDefinitionHash(); err != nil {
+				t.Fatal(err)
+			}
+			raw, err := d.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			file, dir := filepath.Join(t.TempDir(), DefinitionFileName), filepath.Join(t.TempDir(), "c")
+			if err := os.WriteFile(file, raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			charonDoes(t, charon, "create", "cluster", "--definition-file", file, "--cluster-dir", dir, "--insecure-keys")
+			r := mustVerify(t, dir)
+			// Deposit files are made whatever the lock has room for.
+			for _, id := range []string{"deposit[1eth][0].signature", "deposit[32eth][1].signature", "node3.deposit[32eth]"} {
+				if statusOf(r, id) != Passed {
+					t.Errorf("%s didn't pass", id)
+				}
+			}
+			assertUniqueIDs(t, r)
+			if !r.OK() || r.Version != string(version) {
+				t.Errorf("failed %v, version %s", failedIDs(r), r.Version)
+			}
+			lock := mustRead(t, filepath.Join(dir, "node0", LockFileName))
+			if again := canonicalLock(lock); string(again) != string(lock) {
+				t.Error("the lock is written differently here")
+			}
+			if *update { // samples in testdata are written once and never changed
+				writeSample(t, filepath.Join(lockSamples, "charon", "solo-"+string(version)+".json"), func() ([]byte, error) { return lock, nil })
+			}
+		})
+	}
+}
+
+// TestWeTakeCharonsDefinition verifies and shows what charon create dkg makes of our records.
+func TestWeTakeCharonsDefinition(t *testing.T) {
+	charon := needCharon(t)
+	own, err := Show(ownSample)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var records []string
+	for _, n := range own.Nodes {
+		records = append(records, n.ENR)
+	}
+	dir := t.TempDir()
+	const fee = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+	charonDoes(t, charon, "create", "dkg", "--name", "theirs", "--operator-enrs", strings.Join(records, ","), "--withdrawal-addresses", fee, "--fee-recipient-addresses", fee,
+		"--network", "hoodi", "--num-validators", "2", "--output-dir", dir)
+	if r := mustVerify(t, dir); !r.OK() || r.Scope != ScopeDefinition || r.Skipped != 0 || *r.Nodes != 4 || *r.Validators != 2 {
+		t.Errorf("failed %v, report %+v", failedIDs(r), r)
+	}
+	s, err := Show(dir)
+	if err != nil || s.Kind != "definition" || len(s.Nodes) != 4 || *s.Nodes[3].PeerID != *own.Nodes[3].PeerID || s.Validators[1].Withdrawal != fee {
+		t.Errorf("%v %+v", err, s)
+	}
+}

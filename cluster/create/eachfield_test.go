@@ -286,6 +286,9 @@ func TestEachFieldOfALock(t *testing.T) {
 		t.Fatal(err, paths)
 	}
 	for _, file := range paths {
+		if strings.Contains(file, "charon/solo-") && !strings.Contains(file, "v1.11") {
+			continue // the same layouts as our own, with less in them
+		}
 		t.Run(file, func(t *testing.T) {
 			t.Parallel()
 			raw := mustRead(t, file)

@@ -320,9 +320,8 @@ func blameAddress(d *cluster.Definition, lock *cluster.Lock, fits func(func(*clu
 		var fees, withdrawals []cluster.AddressText
 		if lock != nil && i < len(lock.Validators) {
 			fees = append(fees, lock.Validators[i].Registration.Message.FeeRecipient)
-			for _, dep := range lock.Validators[i].Deposits {
-				withdrawals = append(withdrawals, cluster.AddressText(cluster.ETHAddress(dep.WithdrawalCredentials[12:]).String()))
-				break
+			if deposits := lock.Validators[i].Deposits; len(deposits) > 0 {
+				withdrawals = append(withdrawals, cluster.AddressText(cluster.ETHAddress(deposits[0].WithdrawalCredentials[12:]).String()))
 			}
 		}
 		if other := (i + 1) % len(d.Validators); other != i {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 
 	"app.provost/cluster"
 	"app.provost/cluster/internal/bls"
@@ -32,6 +34,11 @@ func (v *verifier) checkDepositFiles(ctx context.Context, s *sheet, lock *cluste
 		for _, d := range dv.Deposits {
 			amounts = append(amounts, d.Amount)
 		}
+	}
+	if !lock.Definition.Version.HasDepositLists() {
+		// Such locks have room for one deposit at most, so the files speak for themselves: each is held
+		// against the validators' keys and addresses.
+		amounts = append(amounts, v.depositAmountsHere()...)
 	}
 	slices.Sort(amounts)
 	amounts = slices.Compact(amounts)
@@ -58,6 +65,43 @@ func (v *verifier) checkDepositFiles(ctx context.Context, s *sheet, lock *cluste
 	return nil
 }
 
+// depositAmountsHere are the amounts that deposit files are named for.
+func (v *verifier) depositAmountsHere() (out []cluster.Gwei) {
+	for _, n := range v.nodes {
+		entries, err := v.src.list(n.file("."))
+		if err != nil {
+			continue // the checks of single files say so
+		}
+		for _, e := range entries {
+			if a, ok := parseDepositFileName(e.name); ok {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
+// parseDepositFileName is the other direction of depositFileName.
+func parseDepositFileName(name string) (cluster.Gwei, bool) {
+	m := depositFilePattern.FindStringSubmatch(name)
+	if m == nil {
+		return 0, false
+	}
+	amount := 32 * cluster.Ether
+	if m[1] != "" {
+		number, unit := strings.TrimPrefix(m[1], "-"), cluster.Gwei(1)
+		if eth, ok := strings.CutSuffix(number, "eth"); ok {
+			number, unit = eth, cluster.Ether
+		}
+		n, err := strconv.ParseUint(strings.TrimSuffix(number, "gwei"), 10, 64)
+		if err != nil || n > uint64(2048*cluster.Ether/unit) {
+			return 0, false
+		}
+		amount = cluster.Gwei(n) * unit
+	}
+	return amount, depositFileName(amount) == name
+}
+
 func (v *verifier) checkStrayDeposits(amounts []cluster.Gwei) {
 	expected := map[string]bool{}
 	for _, a := range amounts {
@@ -71,7 +115,7 @@ func (v *verifier) checkStrayDeposits(amounts []cluster.Gwei) {
 		for _, e := range entries {
 			if depositFilePattern.MatchString(e.name) && !expected[e.name] {
 				n.sheet.file = n.file(e.name)
-				n.sheet.check("deposit.stray", "", "there are no deposit files but those of the lock", errors.New("the lock has no deposits of this amount"), "don't deposit with it; move it elsewhere")
+				n.sheet.check(fmt.Sprintf("deposit.stray[%s]", e.name), "", "there are no deposit files but those of the lock", errors.New("the lock has no deposits of this amount"), "don't deposit with it; move it elsewhere")
 			}
 		}
 	}

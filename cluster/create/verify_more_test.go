@@ -206,6 +206,43 @@ func TestContractWallet(t *testing.T) {
 	}
 }
 
+// Before v1.8.0 a lock has room for one deposit at most, and the deposit files have more: each is
+// held against keys and addresses by itself.
+func TestOldLocksWithDepositFiles(t *testing.T) {
+	for _, version := range []cluster.FormatVersion{cluster.V1_5, cluster.V1_6, cluster.V1_7} {
+		files := loadTree(t, ownSample)
+		lock := mustRead(t, filepath.Join(lockSamples, "own", string(version)+".json"))
+		for n := range 4 {
+			files = files.with(nodeDirName(n)+"/"+LockFileName, lock)
+		}
+		r := verifyMem(t, files, "")
+		if !r.OK() || statusOf(r, "deposit[1eth][0].signature") != Passed || statusOf(r, "deposit[32eth][1].signature") != Passed || statusOf(r, "node2.deposit[1eth]") != Passed {
+			t.Errorf("%s: failed %v", version, failedIDs(r))
+		}
+		bad := files
+		for n := range 4 {
+			name := nodeDirName(n) + "/deposit-data-1eth.json"
+			bad = bad.with(name, bytes.Replace(files[name], []byte("dead"), []byte("beef"), 1))
+		}
+		if r := verifyMem(t, bad, ""); !slices.Contains(failedIDs(r), "deposit[1eth][0].withdrawal_credentials") {
+			t.Errorf("%s: failed %v", version, failedIDs(r))
+		}
+		if r := verifyMem(t, files.with("node1/deposit-data-07eth.json", []byte("[]")), ""); !slices.Equal(failedIDs(r), []string{"node1.deposit.stray[deposit-data-07eth.json]"}) {
+			t.Errorf("%s: failed %v", version, failedIDs(r))
+		}
+	}
+	for name, want := range map[string]cluster.Gwei{"deposit-data.json": 32 * cluster.Ether, "deposit-data-1eth.json": cluster.Ether, "deposit-data-2048eth.json": 2048 * cluster.Ether, "deposit-data-1500000000gwei.json": 1_500_000_000} {
+		if got, ok := parseDepositFileName(name); !ok || got != want || depositFileName(got) != name {
+			t.Errorf("%s is of %v, %v", name, got, ok)
+		}
+	}
+	for _, name := range []string{"deposit-data-32eth.json", "deposit-data-2049eth.json", "deposit-data-99999999999999999999eth.json", "deposit-data-1000000000gwei.json", "deposit.json", "deposit-data-1eth.json~"} {
+		if got, ok := parseDepositFileName(name); ok {
+			t.Errorf("%s was taken for a deposit file of %v", name, got)
+		}
+	}
+}
+
 // Files that never end or lead elsewhere are named and hold nobody up; links to good files are as good
 // as these.
 func TestVerifyStrangeFiles(t *testing.T) {

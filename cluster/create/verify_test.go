@@ -285,7 +285,7 @@ func TestMissingAndMixedUp(t *testing.T) {
 			return os.WriteFile(filepath.Join(d, keys+"keystore-0.json"), raw, 0o600)
 		}},
 		{"deposit missing", "node2.deposit[1eth]", func(d string) error { return os.Remove(filepath.Join(d, "node2/deposit-data-1eth.json")) }},
-		{"foreign deposit", "node2.deposit.stray", func(d string) error {
+		{"foreign deposit", "node2.deposit.stray[deposit-data-2eth.json]", func(d string) error {
 			return os.WriteFile(filepath.Join(d, "node2/deposit-data-2eth.json"), []byte("[]"), 0o600)
 		}},
 		{"key directories swapped", "node1.share[1]", func(d string) error {
