@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -203,22 +204,43 @@ func findKeys(ctx context.Context, dir string) (*foundKeys, error) {
 		return nil, errors.New("it is not a directory")
 	}
 	f := &foundKeys{root: root, byKey: map[string][]string{}}
-	if err := f.walk(ctx, root, true); err != nil {
+	if err := f.walk(ctx); err != nil {
 		return nil, err
 	}
-	// Lighthouse, Lodestar and Nimbus keep passwords in secrets beside validators.
+	// Lighthouse, Lodestar and Nimbus keep passwords in secrets beside validators. What else is there is
+	// nobody's business.
 	beside := filepath.Join(filepath.Dir(root), "secrets")
 	if info, err := os.Lstat(beside); err == nil && info.IsDir() {
-		if err := f.walk(ctx, beside, false); err != nil {
-			return nil, err
+		d, err := os.Open(beside)
+		if err != nil {
+			return nil, short(err)
+		}
+		names, err := d.Readdirnames(maxDirEntries)
+		_ = d.Close() // only read
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, short(err)
+		}
+		for _, name := range names {
+			f.takeSecret(filepath.Join(beside, name), name)
 		}
 	}
 	return f, nil
 }
 
-func (f *foundKeys) walk(ctx context.Context, dir string, keys bool) error {
+// takeSecret notes a file that is named after a public key: it holds that key's password.
+func (f *foundKeys) takeSecret(path, name string) bool {
+	m := publicKeyNames.FindStringSubmatch(name)
+	if m != nil {
+		key := strings.ToLower(m[1])
+		f.byKey[key] = append(f.byKey[key], path)
+	}
+	return m != nil
+}
+
+// walk looks at everything below the directory of keys.
+func (f *foundKeys) walk(ctx context.Context) error {
 	entries := 0
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	return filepath.WalkDir(f.root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil {
 			err = ctx.Err()
 		}
@@ -241,14 +263,12 @@ func (f *foundKeys) walk(ctx context.Context, dir string, keys bool) error {
 			return fmt.Errorf("%s is a symbolic link, which isn't followed", rel)
 		case !d.Type().IsRegular():
 			return fmt.Errorf("%s is not a regular file", rel)
-		case publicKeyNames.MatchString(name):
-			key := strings.ToLower(publicKeyNames.FindStringSubmatch(name)[1])
-			f.byKey[key] = append(f.byKey[key], path)
+		case f.takeSecret(path, name):
 		case strings.HasSuffix(name, ".txt"):
 			f.texts = append(f.texts, path)
 		case name == LockFileName:
 			f.shares = true
-		case keys && strings.HasSuffix(name, ".json"):
+		case strings.HasSuffix(name, ".json"):
 			f.take(path, rel, namedKeystore.MatchString(name))
 		}
 		return nil

@@ -10,6 +10,7 @@ package keymanager
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -275,6 +276,10 @@ func (c *Client) call(ctx context.Context, method string, body []byte, secrets [
 		var ue *url.Error
 		if errors.As(err, &ue) {
 			err = ue.Err // the address is named by the caller
+		}
+		var unknown x509.UnknownAuthorityError
+		if errors.As(err, &unknown) {
+			return fmt.Errorf("%w (for a certificate of your own name its authority's file with the variable SSL_CERT_FILE)", err)
 		}
 		return lost{err}
 	}

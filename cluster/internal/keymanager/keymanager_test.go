@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -138,6 +139,23 @@ func TestHostileServers(t *testing.T) {
 	}
 	if err := c.Check(t.Context()); !errors.Is(err, ErrNoAnswer) || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("nobody there: %v", err)
+	}
+}
+
+// A server whose certificate nobody vouches for gets no token, and the operator is told how to vouch.
+func TestUnknownCertificate(t *testing.T) {
+	asked := false
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.StartTLS()
+	defer s.Close()
+	c, err := New(s.URL, token(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "SSL_CERT_FILE") || asked {
+		t.Errorf("%v, asked %v", err, asked)
 	}
 }
 
