@@ -65,6 +65,44 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// A node runs with a lock of every version of the format. The samples are of one set of keys.
+func TestOpenEveryVersion(t *testing.T) {
+	const sample = "../../../create/testdata/v1.10.0/node2"
+	for _, version := range cluster.FormatVersions() {
+		dir := filepath.Join(t.TempDir(), "node2")
+		if err := os.CopyFS(dir, os.DirFS(sample)); err != nil {
+			t.Fatal(err)
+		}
+		raw, err := os.ReadFile("../../../testdata/locks/own/" + string(version) + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, create.LockFileName)
+		if err := errors.Join(os.Chmod(path, 0o600), os.WriteFile(path, raw, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		d, err := Open(t.Context(), dir, Options{})
+		if err != nil {
+			t.Errorf("%s: %v", version, err)
+			continue
+		}
+		if d.Self != 2 || len(d.Shares) != 2 || d.Lock.Definition.Version != version {
+			t.Errorf("%s: %+v", version, d)
+		}
+		d.Wipe()
+		if !version.HasNodeSignatures() {
+			continue
+		}
+		bad := bytes.Replace(raw, []byte(`"node_signatures": [`), []byte(`"node_signatures": ["0x00",`), 1)
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), dir, Options{}); err == nil || !strings.Contains(err.Error(), "node_signatures") {
+			t.Errorf("%s: a signature too many: %v", version, err)
+		}
+	}
+}
+
 // Directories that Charon made open as they are; their loose modes are noted.
 func TestOpenCharonDirectories(t *testing.T) {
 	root := "../../../../../shared/fixtures/charon-clusters"

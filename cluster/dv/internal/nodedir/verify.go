@@ -47,6 +47,9 @@ func verify(ctx context.Context, lock *cluster.Lock, nodeKeys []enr.PubKey, work
 	if err := bls.FastAggregateVerify(all, lock.LockHash[:], lock.SignatureAggregate); err != nil {
 		return fmt.Errorf("signature_aggregate: %w", err)
 	}
+	if !lock.Definition.Version.HasNodeSignatures() {
+		return nil // the shares' aggregate alone binds such locks
+	}
 	if len(lock.NodeSignatures) != len(nodeKeys) {
 		return fmt.Errorf("node_signatures: found %d for %d operators", len(lock.NodeSignatures), len(nodeKeys))
 	}
@@ -131,8 +134,10 @@ func verifyValidator(lock *cluster.Lock, i int) ([]bls.PublicKey, error) {
 	if err := onePolynomial(v.PubKey, shares, d.Threshold); err != nil {
 		return nil, fmt.Errorf("public_shares: %w", err)
 	}
-	if err := verifyRegistration(d, v, i, group); err != nil {
-		return nil, fmt.Errorf("builder_registration: %w", err)
+	if d.Version.HasRegistrations() {
+		if err := verifyRegistration(d, v, i, group); err != nil {
+			return nil, fmt.Errorf("builder_registration: %w", err)
+		}
 	}
 	// Deposits are over when a node runs: their signatures, which take most of the time, are left to
 	// the verification of the cluster. The lock's hash covers them here.
