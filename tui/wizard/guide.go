@@ -396,12 +396,15 @@ func (g *Guide) asks(h page.Host) (engine.Action, func(ctx context.Context, e en
 const (
 	planTime = time.Minute    // files and other machines may have to be looked at
 	makeTime = 24 * time.Hour // keys at full strength take their time
+	// readTime is for reading a long review. What is planned hardly moves by itself meanwhile,
+	// and a plan that did is refused by its digest.
+	readTime = 10 * time.Minute
 )
 
 // look opens the review.
 func (g *Guide) look(h page.Host) {
 	w := New(g.asked)
-	w.title, w.before, w.doTime = g.f.Title, len(g.steps())+2, makeTime
+	w.title, w.before, w.doTime, w.planAge = g.f.Title, len(g.steps())+2, makeTime, readTime
 	if g.f.Consent != nil {
 		w.want = g.f.Consent(g.complete())
 	}

@@ -89,14 +89,15 @@ type Wizard struct {
 	id      string
 
 	// Set by a Guide, whose last two steps this wizard is.
-	before int                                                             // steps that came before these
-	behind func()                                                          // where going back from the first step leads
-	want   string                                                          // words to type instead of what the plan asks for
-	doTime time.Duration                                                   // how long an act may take; 0: doTime
-	ask    func(ctx context.Context, e engine.Engine) (engine.Plan, error) // nil: Preview
-	agree  func(h page.Host)                                               // instead of Do
-	lineOf func(p engine.Plan) string
-	save   func(h page.Host) // writes an answers file
+	before  int                                                             // steps that came before these
+	behind  func()                                                          // where going back from the first step leads
+	want    string                                                          // words to type instead of what the plan asks for
+	doTime  time.Duration                                                   // how long an act may take; 0: doTime
+	planAge time.Duration                                                   // how long a plan is good for; 0: planAge
+	ask     func(ctx context.Context, e engine.Engine) (engine.Plan, error) // nil: Preview
+	agree   func(h page.Host)                                               // instead of Do
+	lineOf  func(p engine.Plan) string
+	save    func(h page.Host) // writes an answers file
 }
 
 var _ page.Overlay = (*Wizard)(nil)
@@ -414,9 +415,9 @@ func (w *Wizard) confirm(h page.Host) {
 		return
 	}
 	// A request whose answer was lost is sent again as it was: the same key makes it one act.
-	if l.Now.Sub(w.planAt) > planAge && !w.unsure {
+	if age := cmp.Or(w.planAge, planAge); l.Now.Sub(w.planAt) > age && !w.unsure {
 		w.preview(h)
-		w.problem = "the plan was made over 30 s ago and is asked for again: look at it and agree again"
+		w.problem = "the plan was made over " + engine.Span(age) + " ago and is asked for again: look at it and agree again"
 		return
 	}
 	w.do(h)
