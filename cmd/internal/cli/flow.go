@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,6 +75,8 @@ func (a *app) guided(c *cobra.Command, f flow.Flow, do func(*cobra.Command, engi
 		case o.answers == "" && o.save == "":
 			return direct(cmd, args)
 		}
+		// Words that confirm are nothing to fill in: the engine says what they are about.
+		missing = slices.DeleteFunc(missing, g.confirms)
 		if len(missing) > 0 {
 			return usage(words(cmd), "missing: --"+joinKeys(missing, ", --"), "see "+cmd.CommandPath()+" --help")
 		}
@@ -193,6 +196,9 @@ func (g *guide) faults() error {
 	var all []engine.Problem
 	full := g.flow.Complete(g.facts, g.answers)
 	for _, f := range append(g.flow.Faults(g.facts, g.answers), g.flow.Idle(g.facts, g.answers)...) {
+		if f.Missing && g.confirms(f.Key) {
+			continue
+		}
 		p := engine.Problem{Code: engine.CodeUsage, Exit: engine.ExitUsage, Doing: words(g.cmd), Field: string(f.Key), Cause: fmt.Sprintf("--%s: %s", f.Key, print.Clean(f.Err.Error()))}
 		if n := g.lines[f.Key]; n > 0 {
 			p.Remedy = fmt.Sprintf("correct line %d of %s", n, print.Clean(g.file))
@@ -207,6 +213,12 @@ func (g *guide) faults() error {
 	p := all[0]
 	p.More = all[1:]
 	return &p
+}
+
+// confirms tells whether an answer is words that have to be typed exactly.
+func (g *guide) confirms(k flow.Key) bool {
+	q, _ := g.flow.Field(k)
+	return q.Kind == flow.Phrase
 }
 
 // build makes the action; paths become absolute, from the working directory or, with ~/,

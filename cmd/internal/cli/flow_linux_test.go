@@ -118,7 +118,7 @@ func TestSecretsAreLeftInTheMiddle(t *testing.T) {
 		d := p.deps()
 		d.Stdin, d.Stdout, d.Stderr = them, them, them
 		ended := make(chan struct{})
-		go func() { // ends when the terminal is closed
+		go func() { // ends when the terminal has no other side any more
 			defer close(ended)
 			var seen strings.Builder
 			buf := make([]byte, 4096)
@@ -148,9 +148,10 @@ func TestSecretsAreLeftInTheMiddle(t *testing.T) {
 			t.Errorf("%s: exit %d, echo %x, %v", how, code, s.Lflag&unix.ECHO, err)
 		}
 		stop(nil)
-		me.Close() // ends the read that was not answered, too
-		<-ended
+		io.WriteString(me, "\n") // ends the read that was not answered, which holds the terminal open
 		them.Close()
+		<-ended
+		me.Close()
 		searchFor(t, p.home, canary)
 	}
 }

@@ -443,6 +443,12 @@ func TestAnswersFile(t *testing.T) {
 	if !strings.Contains(talk, "Network: hoodi ("+write(part)+" line 2)") {
 		t.Errorf("the review does not say where an answer came from:\n%s", talk)
 	}
+	// The words that confirm are not among what is missing: the engine says why they are needed.
+	p.words = "none"
+	code, _, talk = p.run("", "create", "cluster", "--answers", write(strings.Replace(whole, "num-validators: 2", "split-existing-keys: true\nsplit-keys-dir: /x/old", 1)))
+	if got, _ := last().(engine.CreateCluster); code != 0 || !got.SplitExistingKeys || got.NoSlashingHistory != "" {
+		t.Errorf("split: exit %d\n%s\n%#v", code, talk, got)
+	}
 	// Wrong ones: all are told, with their lines; nothing is done.
 	n = len(p.fake.done)
 	for text, want := range map[string]string{
