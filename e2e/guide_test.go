@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A new cluster on the screen of a real terminal: forward to the end, which makes it; the answers
@@ -55,23 +58,57 @@ func TestGuideMakesACluster(t *testing.T) {
 	p.must("verify", "cluster", "again")
 }
 
-// Left on a page in the middle, nothing is made, and what was answered is offered again.
+// ended waits until the program has ended with a status. It needs remain-on-exit.
+func (w *pane) ended(status int) {
+	w.t.Helper()
+	want := fmt.Sprintf("1 %d", status)
+	eventually(w.t, 20*time.Second, "the program ends", func() error {
+		out, err := w.tmux("display-message", "-p", "#{pane_dead} #{pane_dead_status}")
+		if err == nil && strings.TrimSpace(out) != want {
+			err = fmt.Errorf("dead and status are %q, want %q:\n%s", strings.TrimSpace(out), want, w.picture())
+		}
+		return err
+	})
+}
+
+// Left on a page in the middle, after a question if something was typed, nothing is made.
 func TestGuideIsLeft(t *testing.T) {
 	t.Parallel()
-	for _, keys := range [][]string{{"C-c", "C-c"}, {"Escape"}} {
-		t.Run(keys[0], func(t *testing.T) {
+	for _, left := range []struct {
+		kind, steps string
+		keys        []string
+	}{{"cluster", "of 9", []string{"C-c", "C-c"}}, {"cluster", "of 9", []string{"Escape"}}, {"workers", "of 8", []string{"Escape"}}, {"prover", "of 6", []string{"Escape"}}} {
+		t.Run(left.kind+left.keys[0], func(t *testing.T) {
 			p := newPlace(t)
-			w := newPane(t, p, 80, 24, "create", "cluster", "--nodes", "4")
+			w := newPane(t, p, 80, 24, "create", left.kind)
 			if out, err := w.tmux("set-option", "-g", "remain-on-exit", "on"); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			w.still("a page", "step 1 of 9", "esc leave")
-			w.keys(keys...)
-			if end := w.still("the end", "status 5"); strings.Contains(end, "│") {
+			w.still("a page", "step 1 "+left.steps, "esc leave")
+			w.keys("Enter")
+			w.still("the next", "step 2 ")
+			w.keys("Tab", "Tab", "x")
+			w.keys(left.keys...)
+			if left.keys[0] == "Escape" {
+				w.still("the question", "Leave? Nothing was made")
+				w.keys("Escape")
+				w.still("stayed", "step 2 ")
+				w.keys("Escape")
+				w.still("the question again", "Leave?")
+				w.keys("Enter")
+			}
+			w.ended(5)
+			if end := w.picture(); strings.Contains(end, "│") {
 				t.Errorf("the screen is not whole:\n%s", end)
 			}
-			if _, err := os.Stat(filepath.Join(p.dir, ".charon")); !os.IsNotExist(err) {
-				t.Errorf("something was made: %v", err)
+			names, err := os.ReadDir(p.dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range names {
+				if !slices.Contains([]string{"s", "r", "c", "d", "demo", "tmux"}, n.Name()) {
+					t.Errorf("%s was made", n.Name())
+				}
 			}
 		})
 	}
