@@ -75,7 +75,7 @@ type splitKey struct {
 	file      string // relative to the directory of keys
 	keystore  *keystore.Keystore
 	passwords []string            // files to try, absolute, the likeliest first
-	given     []keystore.Password // passwords to try instead
+	given     []keystore.Password // at most one, instead of files
 }
 
 func (p Params) checkSplit(bad func(field, remedy, cause string, args ...any)) {
@@ -422,8 +422,8 @@ func listSome(list []string) string {
 }
 
 func (k splitKey) open(ctx context.Context) (bls.SecretKey, error) {
-	for _, password := range k.given {
-		key, err := k.keystore.Decrypt(ctx, password)
+	if len(k.given) > 0 {
+		key, err := k.keystore.Decrypt(ctx, k.given[0])
 		if errors.Is(err, keystore.ErrPassword) {
 			err = errors.New("the given password doesn't open it")
 		}

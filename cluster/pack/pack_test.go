@@ -237,6 +237,10 @@ func TestMove(t *testing.T) {
 		t.Errorf("%d files went in, %d came out", len(before), len(after))
 	}
 	filepath.WalkDir(in.Dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
 		info, err := d.Info()
 		if want := fs.FileMode(0o600); err != nil || !d.IsDir() && info.Mode() != want || d.IsDir() && info.Mode().Perm() != 0o700 {
 			t.Errorf("%s: %v, %v", path, info.Mode(), err)

@@ -408,9 +408,7 @@ func (g *proverGroup) plan() engine.Plan {
 	p.Steps = append(p.Steps,
 		engine.Step{Name: "write", Text: "write all files into a directory beside the target, read them back"},
 		engine.Step{Name: "rename", Text: "put it at " + g.dir + " in one step; nothing is started or set on the machine"})
-	for _, f := range g.planned() {
-		p.Files = append(p.Files, f)
-	}
+	p.Files = append(p.Files, g.planned()...)
 	if len(g.fit.Rows) > 0 {
 		p.Table = &engine.PlanTable{Columns: []string{"NODE", "GPU", "HUGEPAGES NEED/LEFT", "MEMORY NEED/LEFT", "ADDRESS"}}
 		for i, r := range g.fit.Rows {

@@ -107,9 +107,7 @@ func (v Version) Tree(n Node, h prover.Host, dir, docker string) ([]File, error)
 		File{Path: EnvFile, Mode: 0o644, Owner: -1, What: "project name of Docker Compose", Data: []byte("# Read by docker compose in this directory. Containers and volumes bear this name.\nCOMPOSE_PROJECT_NAME=" + n.Project + "\n")},
 		File{Path: v.UnitFile(n), Mode: 0o644, Owner: -1, What: "systemd unit", Data: []byte(v.unit(n, dir, docker))})
 	if v.Monitor {
-		for _, f := range v.monitor(n) {
-			files = append(files, f)
-		}
+		files = append(files, v.monitor(n)...)
 	}
 	return files, nil
 }

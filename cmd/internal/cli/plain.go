@@ -189,12 +189,11 @@ func (p *plain) question(q flow.Field) error {
 				continue
 			}
 		}
-		full := p.w.Complete()
 		if err := p.w.Answer(value); err != nil {
 			p.line("  %s: %s", q.Title, err)
 			continue
 		}
-		full = p.w.Complete()
+		full := p.w.Complete()
 		if q.Note != nil && full[q.Key] != "" {
 			if n := q.Note(full[q.Key], full); n != "" {
 				p.line("  %s: %s", q.Title, n)
