@@ -92,11 +92,36 @@ func NewGuide(flows []flow.Flow, a flow.Answers, o GuideOptions) *Guide {
 		g.facts = o.Session.Facts
 	}
 	g.fill()
-	if o.Session != nil && o.Session.Lean {
+	switch {
+	case o.Session == nil:
+	case o.Session.Lean:
 		g.at = 1
 		g.skip()
+	case o.Session.Step != "":
+		g.resume(o.Session.Step)
 	}
 	return g
+}
+
+// resume goes on at the step where a draft left off, or before it where an answer is wrong.
+// An address that was typed two times for the draft is not asked for again.
+func (g *Guide) resume(step string) {
+	all := g.complete()
+	for _, s := range g.steps() {
+		g.at++
+		if s.ID == step {
+			return
+		}
+		for _, q := range s.Fields {
+			if q.Problem(g.facts, all[q.Key], all) != nil {
+				return
+			}
+			if in := g.again[q.Key]; in != nil {
+				in.Set(g.lines[q.Key].Value())
+			}
+		}
+	}
+	g.at++
 }
 
 // fill puts the given answers into the lines.
@@ -290,7 +315,13 @@ func (g *Guide) next(h page.Host) {
 				return
 			}
 		}
-		g.draft(h, s.ID)
+		defer func() {
+			at := "checks"
+			if s, ok := g.here(); ok {
+				at = s.ID
+			}
+			g.draft(h, at)
+		}()
 	}
 	g.at++
 	g.focus, g.top = 0, 0

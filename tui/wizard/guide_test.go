@@ -248,7 +248,7 @@ func TestGuideInSession(t *testing.T) {
 	if len(h.e.done) != 0 {
 		t.Error("a session's guide acted itself")
 	}
-	if fmt.Sprint(drafts) != "[pot 1 guests 1 door 2]" {
+	if fmt.Sprint(drafts) != "[guests 1 door 1 checks 2]" {
 		t.Errorf("drafts %v", drafts)
 	}
 	if h.top() != nil {
@@ -268,6 +268,27 @@ func TestGuideLean(t *testing.T) {
 	h.want(t, "checks")
 	h.keys("<shift+tab><shift+tab><shift+tab>")
 	h.want(t, "step 2 of 6")
+}
+
+// TestGuideResumes goes on where a draft left off.
+func TestGuideResumes(t *testing.T) {
+	h, _ := openGuide([]flow.Flow{tea()}, nil, GuideOptions{})
+	for step, want := range map[string]string{"guests": "step 3 of 6", "door": "step 4 of 6", "checks": "step 5 of 6: checks", "gone": "step 5 of 6: checks"} {
+		h.Close()
+		s := session(h)
+		s.Step = step
+		h.Open(NewGuide([]flow.Flow{s.Flow}, flow.Answers{"cups": "4", "to": "here"}, GuideOptions{Session: s}))
+		h.want(t, want)
+	}
+	h.keys("<shift+tab><shift+tab>")
+	h.want(t, "step 3 of 6")
+	h.keys("<enter><enter>")
+	h.want(t, "checks")
+	h.Close()
+	s := session(h)
+	s.Step = "door"
+	h.Open(NewGuide([]flow.Flow{s.Flow}, flow.Answers{"cups": "444", "to": "here"}, GuideOptions{Session: s}))
+	h.want(t, "step 2 of 6", "want at most 99 cups")
 }
 
 // TestGuideKeepsSecrets types tokens: they reach the session and nothing else.
