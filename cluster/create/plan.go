@@ -187,9 +187,6 @@ func (r *resolved) warnings() []string {
 			"stop the old validator client for good: these keys must be off for two finalized epochs (about 15 minutes on mainnet; look that the validators miss attestations) before a node of the new cluster starts, or they are slashed",
 			"don't deposit with the new deposit files for validators that are active already: they are only for keys without a deposit",
 			"the old keystores still hold the whole keys: once the cluster works, keep them offline and start no client with them")
-		if r.in.history == nil || r.NoSlashingHistory != "" {
-			out = append(out, "for keys without a slashing history a node waits two epochs before its first signature")
-		}
 		if r.in.history != nil {
 			out = append(out, "nodes that run another program than provost don't read the slashing history that is put into the node directories: for them the two finalized epochs are the only protection")
 		}
@@ -206,6 +203,9 @@ func (r *resolved) notes() []string {
 		note += fmt.Sprintf(" (with the default threshold of %d: %d)", def, def.MayBeDown(r.Nodes))
 	}
 	notes := []string{note}
+	if r.SplitExistingKeys {
+		notes = append(notes, "a node of provost signs nothing for these keys until two epochs after its first start, whatever the history says")
+	}
 	if r.in.order != "" {
 		notes = append(notes, "validators are in the order of "+r.in.order+", and so are their addresses")
 	}

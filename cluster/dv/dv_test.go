@@ -317,6 +317,57 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
+// A history that was put into slashing protection when existing keys were split may be old by the time
+// a node first starts: its keys are fenced then, and only then.
+func TestInheritedHistoryIsFenced(t *testing.T) {
+	root := madeCluster(t, 4, 2)
+	chain := beacon.Chain{Genesis: beacon.Genesis{ValidatorsRoot: cluster.Root{1}},
+		Clock: cluster.SlotClock{Genesis: time.Now().Add(-1000 * 32 * 12 * time.Second), SlotDuration: 12 * time.Second, SlotsPerEpoch: 32}}
+	n, err := Open(t.Context(), filepath.Join(root, "node1"), Options{BeaconNodes: []string{"http://127.0.0.1:1"}, KeysNeverSigned: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	dir := filepath.Join(root, "node1", stateDir)
+	old, fresh := n.dir.Lock.Validators[0].PubKey, n.dir.Lock.Validators[1].PubKey
+	seed, err := guard.Open(guard.Options{Dir: dir, GenesisValidatorsRoot: cluster.Root{1}, Clock: chain.Clock, Create: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := seed.Raise(t.Context(), map[cluster.PubKey]guard.Marks{old: {HasAttestation: true, Source: 6, Target: 7}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := seed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var first guard.Marks
+	for start := range 2 {
+		st, err := readState(dir, n.dir)
+		if err != nil || (st == nil) != (start == 0) {
+			t.Fatalf("start %d: %+v %v", start, st, err)
+		}
+		g, err := n.protect(t.Context(), chain, st)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, known, err := g.Marks(t.Context(), old)
+		if err != nil || !known || m.Source < 999 || m.Target < 1001 || !m.HasBlock {
+			t.Errorf("start %d: %+v %v %v: want a fence two epochs from now", start, m, known, err)
+		}
+		if start == 0 {
+			first = m
+		} else if m != first {
+			t.Errorf("fenced again at a later start: %+v, before %+v", m, first)
+		}
+		if m, known, err := g.Marks(t.Context(), fresh); err != nil || !known || m != (guard.Marks{}) {
+			t.Errorf("a key that never signed: %+v %v %v", m, known, err)
+		}
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Nothing is signed while the clock is off by the peers' word, nor while the beacon node is behind;
 // when it passes, the duty is still done.
 func TestDoubtsPass(t *testing.T) {

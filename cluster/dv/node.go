@@ -280,7 +280,24 @@ func (n *Node) protect(ctx context.Context, chain beacon.Chain, st *nodeState) (
 	if n.o.KeysNeverSigned {
 		as = guard.Unused
 	}
-	err = g.Register(ctx, keys, as)
+	// What is known before a first start is what old validators had signed when their history was exported,
+	// maybe long ago: they are fenced from now, whatever is said of the keys.
+	var inherited []cluster.PubKey
+	for _, k := range keys {
+		if st != nil || err != nil {
+			break
+		}
+		var known bool
+		if _, known, err = g.Marks(ctx, k); known {
+			inherited = append(inherited, k)
+		}
+	}
+	if err == nil && len(inherited) > 0 {
+		_, err = g.Fence(ctx, inherited)
+	}
+	if err == nil {
+		err = g.Register(ctx, keys, as)
+	}
 	if err == nil && st == nil {
 		err = writeState(dir, n.dir, chain.Genesis.ValidatorsRoot)
 	}

@@ -51,7 +51,7 @@ func readHistory(file []byte, root cluster.Root) (map[cluster.PubKey]create.Sign
 }
 
 // seedGuard makes a new node's slashing protection. All keys are fenced as well: whoever exported the
-// history may have signed once more since.
+// history may have signed once more since. The node fences them once more when it first starts.
 func seedGuard(ctx context.Context, dir string, s create.Seed) (err error) {
 	clock, as := s.Network.Clock(), guard.Fenced
 	if clock.SlotDuration == 0 {
