@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"time"
@@ -203,6 +204,14 @@ func combineProblem(a engine.Action, err error) *engine.Problem {
 	case combine.CodeCancelled:
 		p.Exit = engine.ExitInterrupt
 	}
+	switch e.Code {
+	case combine.CodeParams, combine.CodeForeign, combine.CodeFew, combine.CodeRunning, combine.CodeMoved, combine.CodeBroken, combine.CodeUnread:
+		if a, ok := a.(engine.CombineCluster); ok && (p.Field == "" || p.Field == "cluster-dir") { // which nodes there are is said in one of two places
+			if p.Field = "cluster-dir"; len(a.Dirs) > 0 {
+				p.Field = "dirs"
+			}
+		}
+	}
 	return p.Because(err)
 }
 
@@ -277,6 +286,9 @@ func planExport(_ context.Context, action engine.Action) (engine.Plan, error) {
 	e, err := pack.PlanExport(exportParams(a))
 	if err != nil {
 		return engine.Plan{}, packProblem(a, err)
+	}
+	if err := secretThere(a, "passphrase-file", a.PassphraseFile); err != nil {
+		return engine.Plan{}, err
 	}
 	p := engine.Plan{
 		Title:   fmt.Sprintf("seal %s (%s) to move it", who(e.Manifest), e.Dir),
@@ -380,7 +392,36 @@ func packProblem(a engine.Action, err error) *engine.Problem {
 	case pack.CodeCancelled:
 		p.Exit = engine.ExitInterrupt
 	}
+	if p.Field == "" { // what stands in the way lies in what is packed or unpacked
+		switch e.Code {
+		case pack.CodeParams, pack.CodeUnread, pack.CodeRunning, pack.CodeMoved, pack.CodeUnprotected, pack.CodeBroken, pack.CodeArchive, pack.CodeNewer:
+			p.Field = "dir"
+			if a.Kind() == engine.KindImportNode {
+				p.Field = "file"
+			}
+		}
+	}
 	return p.Because(err)
+}
+
+// secretThere refuses a file with a secret that is not there, before anything is done. What is in it is
+// read later.
+func secretThere(a engine.Action, field, path string) error {
+	if path == "" {
+		return nil
+	}
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		err = errors.New("it is a directory")
+	}
+	if err == nil {
+		return nil
+	}
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return engine.Problem{Code: engine.CodeUsage, Exit: engine.ExitUsage, Doing: a.Doing(), Field: field, Cause: causeAt(path, field, err), Remedy: "name a file that you can read"}.Because(err)
 }
 
 func importParams(a engine.ImportNode) pack.ImportParams {
@@ -392,6 +433,11 @@ func planImport(_ context.Context, action engine.Action) (engine.Plan, error) {
 	dir, err := pack.PlanImport(importParams(a))
 	if err != nil {
 		return engine.Plan{}, packProblem(a, err)
+	}
+	for field, path := range map[string]string{"passphrase-file": a.PassphraseFile, "identity-file": a.IdentityFile} { // one of them is given
+		if err := secretThere(a, field, path); err != nil {
+			return engine.Plan{}, err
+		}
 	}
 	p := engine.Plan{
 		Title: "unseal " + a.File + " into " + dir, Targets: []string{dir}, Consent: engine.Consent{Level: "none"},
