@@ -93,7 +93,7 @@ func init() {
 			return nil
 		}},
 		{name: "create", usage: "create [kind]", help: "opens the guide through a creation", act: true, args: creationNames, run: func(m *model, rest []string) error {
-			flows := flow.All()
+			flows := flow.Creations()
 			if len(rest) > 0 {
 				i := slices.IndexFunc(flows, func(f flow.Flow) bool { return string(f.ID) == "create "+rest[0] })
 				if i < 0 || len(rest) > 1 {
@@ -101,7 +101,26 @@ func init() {
 				}
 				flows = flows[i : i+1]
 			}
-			m.openCreate(flows...)
+			m.openGuide(flows...)
+			return nil
+		}},
+		{name: "node", usage: "node [export|import]", help: "opens the guide: move a node, back it up, put it in place", act: true, args: fixed("export", "import"), run: func(m *model, rest []string) error {
+			flows := flow.Leavings()
+			if len(rest) > 0 {
+				i := slices.IndexFunc(flows, func(f flow.Flow) bool { return string(f.ID) == "node "+rest[0] })
+				if i < 0 || len(rest) > 1 {
+					return errors.New("node: want export or import; its answers come in the guide")
+				}
+				flows = flows[i : i+1]
+			}
+			m.openGuide(flows...)
+			return nil
+		}},
+		{name: "combine", usage: "combine", help: "opens the guide: leave a cluster with whole keys", act: true, run: func(m *model, rest []string) error {
+			if len(rest) > 0 {
+				return errors.New("combine: nothing may follow; its answers come in the guide")
+			}
+			m.openGuide(flow.Combine())
 			return nil
 		}},
 		{name: "unlock", usage: "unlock 15m <reason>", help: "let screens act for a while", run: func(m *model, rest []string) error {
@@ -377,7 +396,7 @@ func (m *model) proposals(line string) []proposal {
 
 func creationNames(*model) []string {
 	var out []string
-	for _, f := range flow.All() {
+	for _, f := range flow.Creations() {
 		out = append(out, strings.TrimPrefix(string(f.ID), "create "))
 	}
 	return out

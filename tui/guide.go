@@ -35,10 +35,11 @@ func Guide(ctx context.Context, o Options, s flow.Session) (out flow.Outcome, ok
 	return out, ok && err == nil, err
 }
 
-// openCreate opens the guide through what can be created.
-func (m *model) openCreate(flows ...flow.Flow) {
+// openGuide opens the guide through one of several flows.
+func (m *model) openGuide(flows ...flow.Flow) {
 	if l := m.Look(); l.ActsOff() != "" && !l.Locked() {
-		m.Say("create: " + l.ActsOff())
+		doing, _, _ := strings.Cut(string(flows[0].ID), " ")
+		m.Say(doing + ": " + l.ActsOff())
 		return
 	}
 	m.Open(wizard.NewGuide(flows, nil, wizard.GuideOptions{Absolute: absolute}))

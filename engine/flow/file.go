@@ -23,7 +23,7 @@ import (
 //	  - 0x…
 //	  - 0x…
 //
-// Keys are the flags of the command. A list may be YAML's or one text with commas; of
+// Keys are the flags and arguments of the command. A list may be YAML's or one text with commas; of
 // rows each is an entry. Values are texts: what is written is what counts, so 0x00 is
 // not zero. Secrets are never in it, only paths of files that hold them.
 //

@@ -8,8 +8,8 @@
 // the disk, the machine or another host is found by Engine.Preview of the action
 // that Build gives; its problems carry the key of the field at fault. A secret is
 // never an answer: a field of kind SecretFile takes the path of a file that holds it.
-// Keys are the names of the command's flags, so the equivalent command is the
-// action's CommandLine and nothing else.
+// Keys are the names of the command's flags, or of its arguments (Field.Arg), so the
+// equivalent command is the action's CommandLine and nothing else.
 package flow
 
 import (
@@ -43,6 +43,9 @@ const (
 	NewDir     Kind = "new dir"     // a path that will be made
 	SecretFile Kind = "secret file" // a path of a file with secrets; what is in it is never shown
 	Phrase     Kind = "phrase"      // words that have to be typed exactly; pasting is refused
+	// Sentence is as Phrase, but what has to be typed is known to the engine only, whose
+	// refusal names it; it judges what was typed.
+	Sentence Kind = "sentence"
 )
 
 // Option is one of the values of a Choice or Many field.
@@ -70,6 +73,8 @@ type Field struct {
 	Optional bool
 	// Several: a File or SecretFile takes paths by commas.
 	Several bool
+	// Arg: it is an argument of the command and no flag; with Several, all that there are.
+	Arg bool
 	// Twice: a person types it two times, because a wrong value can't be mended later.
 	Twice bool
 	// Options of a Choice or Many field.
@@ -87,6 +92,15 @@ type Field struct {
 	// Secrets names the secrets of a SecretFile field, one to a line of its file, for who
 	// types them: "token of node 0". Nil: one, called as the field.
 	Secrets func(a Answers) []string
+	// NewSecret: what is typed for a SecretFile is chosen now, so it is typed two times, and
+	// has at least so many characters. 0: it is known already.
+	NewSecret int
+	// Once: the act reads the SecretFile once and its plan never does, so what was typed can
+	// go through a pipe and touches no disk.
+	Once bool
+	// Prompted: the command asks for it by itself where somebody is; when nothing else is
+	// missing there is no need of the flow.
+	Prompted bool
 	// Note says something useful beside a value that is right: "2 nodes may be down".
 	Note func(value string, a Answers) string
 	// When hides the field unless it holds; nil is always. It may look at fields before it only.
@@ -117,7 +131,7 @@ type Flow struct {
 	Needs, Makes, Takes string
 	Steps               []Step
 	// Consent is what a person types on the review to agree, as in "create mycluster";
-	// nil: what the plan asks for is enough. It is for guided flows only: a command with
+	// nil or "": what the plan asks for is enough. It is for guided flows only: a command with
 	// all its flags asks what its plan asks.
 	Consent func(a Answers) string
 	// Given makes whole what flags and files say: an answer that another one implies. Nil:
@@ -147,8 +161,14 @@ func (f Flow) Shown(a Answers) []Step {
 	return out
 }
 
+// Creations are the flows that make something new.
+func Creations() []Flow { return []Flow{CreateCluster(), CreateWorkers(), CreateProver()} }
+
+// Leavings are the flows that take a node, or the keys of a cluster, to another place.
+func Leavings() []Flow { return []Flow{NodeExport(), NodeImport(), Combine()} }
+
 // All lists the flows.
-func All() []Flow { return []Flow{CreateCluster(), CreateWorkers(), CreateProver()} }
+func All() []Flow { return append(Creations(), Leavings()...) }
 
 // ByID finds the flow of a command.
 func ByID(id ID) (Flow, bool) {

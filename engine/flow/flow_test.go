@@ -25,6 +25,12 @@ func sample(f Flow) Answers {
 	case CreateProverID:
 		return Answers{"profile": "zkwasm-0.0.14", "dir": "/x/provers", "name": "gpu-a", "server": "https://rpc.zkwasmhub.com",
 			"gpus": "GPU-5d1b7a2e-0000-4000-8000-000000000001,GPU-5d1b7a2e-0000-4000-8000-000000000002", "key-files": "/x/a.key,/x/b.key"}
+	case CombineID:
+		return Answers{"dirs": "/x/node0,/x/node1,/x/node2", "output-dir": "/x/whole"}
+	case NodeExportID:
+		return Answers{"dir": "/x/node2", "out": "/x/node2.age", "passphrase-file": "/x/passphrase"}
+	case NodeImportID:
+		return Answers{"file": "/x/node2.age", "data-dir": "/x/node2", "passphrase-file": "/x/passphrase"}
 	}
 	return nil
 }

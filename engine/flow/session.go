@@ -131,6 +131,14 @@ func (f Flow) Field(k Key) (Field, bool) {
 	return Field{}, false
 }
 
+// Name is how the command calls a key: "--nodes", or "DIRS" for an argument.
+func (f Flow) Name(k Key) string {
+	if q, _ := f.Field(k); q.Arg {
+		return strings.ToUpper(string(k))
+	}
+	return "--" + string(k)
+}
+
 // BuildAt makes the action of completed answers. Their paths are made absolute by abs,
 // which knows the working directory; addresses (https://…) stay as they are.
 func (f Flow) BuildAt(a Answers, abs func(path string) (string, error)) (engine.Action, error) {

@@ -1,6 +1,7 @@
 package wizard
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,10 +44,15 @@ const secretMax = 4096
 type typing struct {
 	key   flow.Key
 	names []string
+	least int    // characters that one needs that is chosen now, and is typed two times; 0: it is known already
+	once  bool   // it touches no disk
 	now   int    // which of names
 	got   hidden // finished ones, a line each
+	first hidden // the first typing of one that is chosen now
 	one   hidden
 }
+
+func (t *typing) wipe() { t.one.wipe(); t.first.wipe(); t.got.wipe() }
 
 // Guide is a guided flow on the screen: what it is about, the flow's own steps, the
 // checks, and then the review and the act, which are a Wizard's.
@@ -73,6 +79,7 @@ type Guide struct {
 	asked    engine.Action
 	plan     *engine.Plan
 	problems []engine.Problem
+	refused  map[flow.Key]string // what was said of a sentence that has to be typed
 	review   *Wizard
 	secret   *typing // nil: none is typed
 	now      time.Time
@@ -127,7 +134,7 @@ func (g *Guide) resume(step string) {
 // fill puts the given answers into the lines.
 func (g *Guide) fill() {
 	g.lines, g.again, g.rows = map[flow.Key]*widget.Input{}, map[flow.Key]*widget.Input{}, map[flow.Key][]*widget.Input{}
-	g.picked, g.under = map[flow.Key]string{}, map[flow.Key]int{}
+	g.picked, g.under, g.refused = map[flow.Key]string{}, map[flow.Key]int{}, map[flow.Key]string{}
 	for _, s := range g.f.Steps {
 		for _, q := range s.Fields {
 			v := g.given[q.Key]
@@ -347,6 +354,10 @@ func (g *Guide) mend(p engine.Problem) bool {
 			break
 		}
 	}
+	if s.Fields[field].Kind == flow.Sentence { // it has to be read while one types
+		g.refused[s.Fields[field].Key] = p.Error()
+		return true
+	}
 	g.problem = p.Error()
 	return true
 }
@@ -495,7 +506,7 @@ func (g *Guide) Paste(h page.Host, text string) bool {
 	if !ok || g.leaving {
 		return false
 	}
-	if q.Kind == flow.Phrase {
+	if q.Kind == flow.Phrase || q.Kind == flow.Sentence {
 		g.problem = "these words have to be typed, they cannot be pasted"
 		return true
 	}
@@ -614,7 +625,7 @@ func (g *Guide) Key(h page.Host, key, text string) {
 		return
 	}
 	if q.Kind == flow.SecretFile && key == "ctrl+t" && g.o.Session != nil && g.o.Session.Secret != nil {
-		g.secret = &typing{key: q.Key, names: []string{q.Title}}
+		g.secret = &typing{key: q.Key, names: []string{q.Title}, least: q.NewSecret, once: q.Once}
 		if q.Secrets != nil {
 			g.secret.names = q.Secrets(g.complete())
 		}
@@ -650,14 +661,33 @@ func (x *hidden) add(s string) {
 	x.b = append(x.b, s...)
 }
 
+// chosen tells whether a secret that is chosen now was typed two times, and is long enough.
+func (t *typing) chosen(problem *string) bool {
+	*problem = ""
+	n := utf8.RuneCount(t.one.b)
+	switch {
+	case len(t.first.b) == 0 && n < t.least:
+		*problem = fmt.Sprintf("it has %d characters and needs %d: take several words that nobody could guess together", n, t.least)
+	case len(t.first.b) == 0:
+		t.first.add(string(t.one.b))
+	case !bytes.Equal(t.first.b, t.one.b):
+		*problem = "the two differ: nothing was taken, type it again"
+		t.first.wipe()
+	default:
+		t.first.wipe()
+		return true
+	}
+	t.one.wipe()
+	return false
+}
+
 // secretKey takes a key while a secret is typed: it is never shown, and esc forgets it.
 func (g *Guide) secretKey(h page.Host, key, text string) {
 	t := g.secret
 	switch {
 	case key == "esc" || key == "shift+tab":
-		t.one.wipe()
-		t.got.wipe()
-		g.secret = nil
+		t.wipe()
+		g.secret, g.problem = nil, ""
 	case key == "backspace":
 		if _, n := utf8.DecodeLastRune(t.one.b); n > 0 {
 			clear(t.one.b[len(t.one.b)-n:])
@@ -672,6 +702,9 @@ func (g *Guide) secretKey(h page.Host, key, text string) {
 			h.Say("too long to be typed: put the secrets into a file and name it")
 			return
 		}
+		if t.least > 0 && !t.chosen(&g.problem) {
+			return
+		}
 		if t.now > 0 {
 			t.got.add("\n")
 		}
@@ -681,7 +714,7 @@ func (g *Guide) secretKey(h page.Host, key, text string) {
 			return
 		}
 		secret, keep, k := engine.NewSecret(string(t.got.b)), g.o.Session.Secret, t.key
-		t.got.wipe()
+		t.wipe()
 		g.secret = nil
 		h.Call(g.id+" secret", previewTime, func(context.Context, engine.Engine) func() {
 			path, err := keep(k, secret)

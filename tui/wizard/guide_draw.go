@@ -61,7 +61,7 @@ func (g *Guide) Render(b *widget.Buffer, l *page.Look, r widget.Rect) {
 	}
 	title := g.f.Title
 	if g.at == 0 && len(g.flows) > 1 {
-		title = "Create"
+		title, _ = g.group()
 	}
 	in := b.Box(box, title, fmt.Sprintf("step %d of %d: %s", min(g.at, len(steps)+1)+1, len(steps)+3, name)).In(1)
 	if g.leaving {
@@ -133,9 +133,20 @@ func (g *Guide) drawLines(b *widget.Buffer, r widget.Rect, t *guideText) {
 	}
 }
 
+// group is what several flows are called together, and what one is asked to choose between them.
+func (g *Guide) group() (title, question string) {
+	for i := range g.flows {
+		if !strings.HasPrefix(string(g.flows[i].ID), "create ") {
+			return "Move, back up or leave", "What do you want to do?"
+		}
+	}
+	return "Create", "What do you want to create?"
+}
+
 func (g *Guide) kindText(t *guideText, width int, gl *theme.Glyphs) {
 	if len(g.flows) > 1 {
-		t.add(seg{text: "What do you want to create?", st: theme.Title.S()})
+		_, question := g.group()
+		t.add(seg{text: question, st: theme.Title.S()})
 		t.add()
 		for i := range g.flows {
 			f := &g.flows[i]
@@ -164,7 +175,11 @@ func (g *Guide) kindText(t *guideText, width int, gl *theme.Glyphs) {
 // secretText shows that typing is heard, and nothing of what is typed.
 func (g *Guide) secretText(t *guideText, width int) {
 	x := g.secret
-	t.add(seg{text: x.names[min(x.now, len(x.names)-1)], st: theme.Title.S()})
+	name := x.names[min(x.now, len(x.names)-1)]
+	if len(x.first.b) > 0 {
+		name += ", the same again"
+	}
+	t.add(seg{text: name, st: theme.Title.S()})
 	n := utf8.RuneCount(x.one.b)
 	t.add()
 	t.add(seg{text: strings.Repeat("*", min(n, max(width-20, 4))), st: theme.Key.S()}, seg{text: fmt.Sprintf("  %d characters", n), st: theme.Hint.S()})
@@ -172,7 +187,11 @@ func (g *Guide) secretText(t *guideText, width int) {
 	if len(x.names) > 1 {
 		t.add(seg{text: fmt.Sprintf("%d of %d", x.now+1, len(x.names)), st: theme.Hint.S()})
 	}
-	t.say(width, 0, theme.Hint.S(), "What you type is not shown, logged or kept in a draft. It goes to a private file that is removed at the end. Whoever records this terminal can read your keys, not this line.")
+	where := "It goes to a private file that is removed at the end."
+	if x.once {
+		where = "It touches no disk."
+	}
+	t.say(width, 0, theme.Hint.S(), "What you type is not shown, logged or kept in a draft. "+where+" Whoever records this terminal can read your keys, not this line.")
 }
 
 const guideTab = 25 // where values begin
@@ -206,6 +225,9 @@ func (g *Guide) stepText(t *guideText, s flow.Step, width int, gl *theme.Glyphs)
 			}
 			if q.Kind == flow.Phrase && q.Phrase != nil {
 				t.say(width, min(4, tab), theme.Text.S(), "type exactly: "+q.Phrase(all))
+			}
+			if why := g.refused[q.Key]; why != "" {
+				t.say(width, min(4, tab), theme.Warn.S(), why)
 			}
 			if help != "" {
 				t.say(width, min(4, tab), theme.Hint.S(), help)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"app.provost/engine"
+	"app.provost/engine/flow"
 
 	"github.com/spf13/cobra"
 )
@@ -15,7 +16,7 @@ that are given are checked. What is written is what charon combine writes: an or
 validator with its password beside it, and slashing-protection.json (EIP-3076), the highest of what the
 nodes signed. Keys are not made without it: give the directories in which the nodes ran last, stopped for
 good. Where it cannot be had, as with Charon's directories, the refusal names a sentence to type out.
-Nothing is asked, nothing is overwritten, and the nodes' directories are not changed. A node that runs is
+Nothing is overwritten, and the nodes' directories are not changed. A node that runs is
 refused; Charon is seen to run only with its --private-key-file-lock.
 
 With a whole key one program alone can sign. If any node of the cluster runs while the keys are used
@@ -26,7 +27,7 @@ elsewhere, the validators are slashed.`,
 	}
 	fl := c.Flags()
 	fl.SortFlags = false
-	fl.StringVar(&act.ClusterDir, "cluster-dir", "", "directory with node directories in it (default without DIR: this one)")
+	fl.StringVar(&act.ClusterDir, "cluster-dir", "", "directory with node directories in it (without DIR and with nobody to ask: this one)")
 	fl.StringVar(&act.OutputDir, "output-dir", "./validator_keys", "directory to write the keys to; nothing may be there")
 	fl.StringVar(&act.NoSlashingHistory, "no-slashing-history", "", "make keys without their whole history: a sentence that the refusal names")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
@@ -58,5 +59,6 @@ elsewhere, the validators are slashed.`,
 		}
 		return a.oneShot(cmd, act, nil)
 	}
+	a.guided(c, flow.Combine(), func(cmd *cobra.Command, act engine.Action) error { return a.oneShot(cmd, act, nil) })
 	return c
 }

@@ -176,7 +176,7 @@ func (f *fake) Preview(_ context.Context, r engine.Request) (engine.Plan, error)
 		}
 	case engine.FetchJob, engine.VerifyCluster, engine.ShowCluster, engine.ShowENR:
 		p.ReadOnly, p.Consent = true, engine.Consent{Level: "none"}
-	case engine.SubmitJob, engine.CreateCluster, engine.CreateWorkers, engine.CreateProver, engine.UnlockScreens, engine.LockScreens, engine.AckAlerts, engine.MuteAlerts:
+	case engine.SubmitJob, engine.CreateCluster, engine.CombineCluster, engine.ExportNode, engine.ImportNode, engine.CreateWorkers, engine.CreateProver, engine.UnlockScreens, engine.LockScreens, engine.AckAlerts, engine.MuteAlerts:
 		p.Consent = engine.Consent{Level: "none"}
 		if c, ok := x.(engine.CreateCluster); ok {
 			if strings.Contains(strings.Join(c.WithdrawalAddresses, ","), "dead") {

@@ -30,7 +30,7 @@ Needed flags that are missing are asked for on a terminal, with checks, a review
 written, and words to type before it is: on a screen, or line by line with --accessible,
 PROVOST_ACCESSIBLE=1, "accessible: true" in the configuration or TERM=dumb. What was answered is
 kept as a draft until it is done. Elsewhere nothing is asked and they are listed (exit code 2).
---answers takes them from a file, without questions; its keys are the flags, lists may be YAML's:
+--answers takes them from a file, without questions; its keys are the flags%s, lists may be YAML's:
 
   provost_answers: 1
   flow: %s
@@ -45,13 +45,19 @@ func (a *app) guided(c *cobra.Command, f flow.Flow, do func(*cobra.Command, engi
 	var o flowFlags
 	c.Flags().StringVar(&o.answers, "answers", "", "answers file (YAML, the keys are these flags), - for standard input; flags win over it")
 	c.Flags().StringVar(&o.save, "save-answers", "", "write the answers to a file that is not there yet; no secrets are in it")
-	c.Long += fmt.Sprintf(guidedHelp, f.ID)
+	arguments := ""
+	for _, k := range f.Keys() {
+		if q, _ := f.Field(k); q.Arg {
+			arguments += " and " + string(k)
+		}
+	}
+	c.Long += fmt.Sprintf(guidedHelp, arguments, f.ID)
 	direct := c.RunE
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		if a.capture != nil {
 			return direct(cmd, args)
 		}
-		if f.ID == flow.CreateClusterID {
+		if f.ID == flow.CreateClusterID || f.ID == flow.CombineID {
 			if err := a.charonEnv(cmd.Flags()); err != nil {
 				return err
 			}
@@ -59,6 +65,7 @@ func (a *app) guided(c *cobra.Command, f flow.Flow, do func(*cobra.Command, engi
 		g := &guide{app: a, cmd: cmd, flow: f, lines: map[flow.Key]int{}, from: map[flow.Key]string{}, hide: map[string]bool{}}
 		defer g.forget()
 		g.answers = flagAnswers(cmd.Flags(), f, g.from)
+		commas := argAnswers(args, f, g.answers, g.from)
 		if o.answers != "" {
 			if err := g.readFile(o.answers); err != nil {
 				return err
@@ -68,17 +75,20 @@ func (a *app) guided(c *cobra.Command, f flow.Flow, do func(*cobra.Command, engi
 			g.answers = f.Given(g.answers)
 		}
 		missing := f.Missing(g.facts, g.answers)
-		asks := len(missing) > 0 && a.asks() && !isPlanning(cmd)
+		plain := o.answers == "" && o.save == ""
+		asks := a.asks() && !isPlanning(cmd) && slices.ContainsFunc(missing, func(k flow.Key) bool { return !plain || !g.prompted(k) })
 		switch {
+		case !asks && plain:
+			return direct(cmd, args)
+		case commas != nil:
+			return commas
 		case asks:
 			return g.ask(o, do)
-		case o.answers == "" && o.save == "":
-			return direct(cmd, args)
 		}
 		// Words that confirm are nothing to fill in: the engine says what they are about.
 		missing = slices.DeleteFunc(missing, g.confirms)
 		if len(missing) > 0 {
-			return usage(words(cmd), "missing: --"+joinKeys(missing, ", --"), "see "+cmd.CommandPath()+" --help")
+			return usage(words(cmd), "missing: "+names(f, missing), "see "+cmd.CommandPath()+" --help")
 		}
 		if err := g.faults(); err != nil {
 			return err
@@ -101,12 +111,13 @@ func (a *app) guided(c *cobra.Command, f flow.Flow, do func(*cobra.Command, engi
 	}
 }
 
-func joinKeys(keys []flow.Key, sep string) string {
+// names are what the command calls keys.
+func names(f flow.Flow, keys []flow.Key) string {
 	var out []string
 	for _, k := range keys {
-		out = append(out, string(k))
+		out = append(out, f.Name(k))
 	}
-	return strings.Join(out, sep)
+	return strings.Join(out, ", ")
 }
 
 // guide is one run of a command through its flow.
@@ -121,6 +132,7 @@ type guide struct {
 	file    string              // answers file
 	secrets string              // private directory of typed secrets, "" until one was typed
 	hide    map[string]bool     // paths of typed secrets
+	pipes   []func()            // close those that never touch a disk
 	engine  engine.Engine
 }
 
@@ -147,6 +159,26 @@ func flagAnswers(fl *pflag.FlagSet, f flow.Flow, from map[flow.Key]string) flow.
 		from[k] = "--" + string(k)
 	}
 	return out
+}
+
+// argAnswers adds the arguments of the command. Its error is told where they become answers.
+func argAnswers(args []string, f flow.Flow, into flow.Answers, from map[flow.Key]string) (err error) {
+	for _, k := range f.Keys() {
+		q, _ := f.Field(k)
+		if !q.Arg || len(args) == 0 {
+			continue
+		}
+		n := 1
+		if q.Several {
+			n = len(args)
+			if slices.ContainsFunc(args, func(s string) bool { return strings.Contains(s, ",") }) {
+				err = usageField(string(k), fmt.Sprintf("%s: there is a comma in one of %s", f.Name(k), print.Clean(strings.Join(args, " "))), "answers are parted by commas: give all as arguments, without --answers and --save-answers")
+			}
+		}
+		into[k], from[k] = strings.Join(args[:n], ","), f.Name(k)
+		args = args[n:]
+	}
+	return err
 }
 
 // readFile adds the answers of a file where no flag has said something else.
@@ -199,7 +231,7 @@ func (g *guide) faults() error {
 		if f.Missing && g.confirms(f.Key) {
 			continue
 		}
-		p := engine.Problem{Code: engine.CodeUsage, Exit: engine.ExitUsage, Doing: words(g.cmd), Field: string(f.Key), Cause: fmt.Sprintf("--%s: %s", f.Key, print.Clean(f.Err.Error()))}
+		p := engine.Problem{Code: engine.CodeUsage, Exit: engine.ExitUsage, Doing: words(g.cmd), Field: string(f.Key), Cause: fmt.Sprintf("%s: %s", g.flow.Name(f.Key), print.Clean(f.Err.Error()))}
 		if n := g.lines[f.Key]; n > 0 {
 			p.Remedy = fmt.Sprintf("correct line %d of %s", n, print.Clean(g.file))
 		} else if full[f.Key] != "" {
@@ -219,6 +251,12 @@ func (g *guide) faults() error {
 func (g *guide) confirms(k flow.Key) bool {
 	q, _ := g.flow.Field(k)
 	return q.Kind == flow.Phrase
+}
+
+// prompted tells whether the command asks for an answer by itself.
+func (g *guide) prompted(k flow.Key) bool {
+	q, _ := g.flow.Field(k)
+	return q.Prompted
 }
 
 // build makes the action; paths become absolute, from the working directory or, with ~/,
@@ -526,10 +564,20 @@ func (g *guide) dropDraft() {
 }
 
 // keepSecret writes what was typed to a private file, in memory where the system has
-// such a place. forget removes it.
+// such a place; or, where it is read but once, into a pipe. forget removes it.
 func (g *guide) keepSecret(k flow.Key, text engine.Secret) (string, error) {
 	fail := func(err error) (string, error) {
 		return "", engine.Problem{Code: engine.CodeDirUnwritable, Exit: engine.ExitUnexpected, Doing: "keep what was typed", Remedy: "give the path of a file instead"}.Because(cause(err))
+	}
+	if q, _ := g.flow.Field(k); q.Once {
+		var path string
+		done, err := g.pipe(text.Reveal(), &path)
+		if err != nil {
+			return "", err
+		}
+		g.pipes = append(g.pipes, done)
+		g.hide[path] = true
+		return path, nil
 	}
 	if g.secrets == "" {
 		base, _ := g.env("XDG_RUNTIME_DIR")
@@ -556,6 +604,9 @@ func (g *guide) keepSecret(k flow.Key, text engine.Secret) (string, error) {
 
 // forget removes typed secrets.
 func (g *guide) forget() {
+	for _, done := range g.pipes {
+		done()
+	}
 	if g.secrets == "" {
 		return
 	}

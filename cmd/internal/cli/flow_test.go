@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -92,6 +93,9 @@ var samples = map[flow.ID]flow.Answers{
 	flow.CreateWorkersID: {"dir": "/x/farm", "profile": "quil-2.1.0.22", "cluster-name": "farm", "machine": "name=m01,address=10.0.0.1,threads=64,ram=128GiB\nname=m02,address=10.0.0.2,threads=64", "keep-free": "0"},
 	flow.CreateProverID: {"profile": "zkwasm-0.0.14", "dir": "/x/provers", "name": "gpu-a", "server": "https://rpc.zkwasmhub.com",
 		"gpus": "GPU-5d1b7a2e-0000-4000-8000-000000000001,GPU-5d1b7a2e-0000-4000-8000-000000000002", "key-files": "/x/a.key,/x/b.key"},
+	flow.CombineID:    {"dirs": "/x/node0,/x/node1,/x/node2", "output-dir": "/x/whole"},
+	flow.NodeExportID: {"dir": "/x/node2", "out": "/x/node2.age", "recipient": "age1x\nssh-rsa AAAA ana"},
+	flow.NodeImportID: {"file": "/x/node2.age", "data-dir": "/x/node2", "passphrase-file": "/x/passphrase"},
 }
 
 // command are the words of a flow.
@@ -134,7 +138,11 @@ func typed(t *testing.T, f flow.Flow, a flow.Answers) (lines []string, keys []fl
 
 func text(lines ...string) string { return strings.Join(lines, "\n") + "\n" }
 
-func consentOf(f flow.Flow, a flow.Answers) string { return f.Consent(f.Complete(flow.Facts{}, a)) }
+// consentOf is what is typed to agree. The plans of the fake ask for nothing, so it is yes
+// where the flow asks for nothing either.
+func consentOf(f flow.Flow, a flow.Answers) string {
+	return cmp.Or(f.Consent(f.Complete(flow.Facts{}, a)), "yes")
+}
 
 func wanted(t *testing.T, f flow.Flow, a flow.Answers) engine.Action {
 	t.Helper()
@@ -156,7 +164,11 @@ func TestFlowsFitTheirCommands(t *testing.T) {
 			continue
 		}
 		for _, k := range f.Keys() {
-			if c.Flags().Lookup(string(k)) == nil {
+			if q, _ := f.Field(k); q.Arg {
+				if !strings.Contains(c.Use, strings.TrimSuffix(f.Name(k), "S")) {
+					t.Errorf("%s has no argument %s: %s", f.ID, f.Name(k), c.Use)
+				}
+			} else if c.Flags().Lookup(string(k)) == nil {
 				t.Errorf("%s has no flag --%s", f.ID, k)
 			}
 		}

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"app.provost/engine"
+	"app.provost/engine/flow"
 
 	"github.com/spf13/cobra"
 )
@@ -31,7 +33,7 @@ Without --recipient and --passphrase-file the passphrase is asked for, twice. It
   provost node export ./node2 --out node2.age --recipient "$(cat operator.pub)"
   provost node export ./node2 --out backup.age --backup --passphrase-file ~/.backup-passphrase
   pass provost | provost node export ./node2 --out backup.age --backup --passphrase-file -`,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.MaximumNArgs(1),
 	}
 	fl := c.Flags()
 	fl.SortFlags = false
@@ -41,7 +43,11 @@ Without --recipient and --passphrase-file the passphrase is asked for, twice. It
 	fl.BoolVar(&act.Backup, "backup", false, "a copy to keep; the node goes on")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		act := act
-		if err := paths(path{"the directory", "", args[0], &act.Dir}, path{"the file", "out", act.Out, &act.Out}); err != nil {
+		if err := lacking(cmd, lack{"DIR", len(args) == 0}, lack{"--out", act.Out == ""},
+			lack{"--recipient or --passphrase-file", a.nobody(cmd) && len(act.Recipients) == 0 && act.PassphraseFile == ""}); err != nil {
+			return err
+		}
+		if err := paths(path{"the directory", "dir", args[0], &act.Dir}, path{"the file", "out", act.Out, &act.Out}); err != nil {
 			return err
 		}
 		done, err := a.passphrase(cmd, &act.PassphraseFile, len(act.Recipients) == 0, true)
@@ -51,6 +57,7 @@ Without --recipient and --passphrase-file the passphrase is asked for, twice. It
 		defer done()
 		return a.oneShot(cmd, act, nil)
 	}
+	a.guided(c, flow.NodeExport(), func(cmd *cobra.Command, act engine.Action) error { return a.oneShot(cmd, act, nil) })
 	return c
 }
 
@@ -67,7 +74,7 @@ hour, waits two epochs at its first start.
 --check does all of it, keystores opened, and removes the result again: a restore test.`,
 		Example: `  provost node import node2.age --data-dir ./node2 --identity-file ~/.age/key.txt
   provost node import backup.age --check`,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.MaximumNArgs(1),
 	}
 	fl := c.Flags()
 	fl.SortFlags = false
@@ -77,7 +84,11 @@ hour, waits two epochs at its first start.
 	fl.BoolVar(&act.Check, "check", false, "only check that it can be restored; nothing stays")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		act := act
-		list := []path{{"the file", "", args[0], &act.File}}
+		if err := lacking(cmd, lack{"FILE", len(args) == 0}, lack{"--data-dir", act.Dir == "" && !act.Check},
+			lack{"--identity-file or --passphrase-file", a.nobody(cmd) && act.IdentityFile == "" && act.PassphraseFile == ""}); err != nil {
+			return err
+		}
+		list := []path{{"the file", "file", args[0], &act.File}}
 		if act.Dir != "" || !act.Check {
 			list = append(list, path{"the directory", "data-dir", act.Dir, &act.Dir})
 		}
@@ -94,7 +105,33 @@ hour, waits two epochs at its first start.
 		defer done()
 		return a.oneShot(cmd, act, nil)
 	}
+	a.guided(c, flow.NodeImport(), func(cmd *cobra.Command, act engine.Action) error { return a.oneShot(cmd, act, nil) })
 	return c
+}
+
+// lack is something that a command cannot do without.
+type lack struct {
+	name string
+	is   bool
+}
+
+// lacking tells all that a command lacks.
+func lacking(cmd *cobra.Command, list ...lack) error {
+	var missing []string
+	for _, l := range list {
+		if l.is {
+			missing = append(missing, l.name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return usage(words(cmd), "missing: "+strings.Join(missing, ", "), "see provost "+words(cmd)+" --help")
+}
+
+// nobody tells whether a command that acts has nobody to ask for a passphrase.
+func (a *app) nobody(cmd *cobra.Command) bool {
+	return a.capture == nil && !isPlanning(cmd) && !a.asks()
 }
 
 // path is one that must be given, and is made absolute.
@@ -105,11 +142,8 @@ type path struct {
 
 func paths(list ...path) error {
 	for _, p := range list {
-		if p.text == "" && p.flag == "" {
-			return usage("", p.what+" is empty", "")
-		}
 		if p.text == "" {
-			return usageField(p.flag, "missing: --"+p.flag, "name "+p.what)
+			return usageField(p.flag, p.what+" is empty", "name "+p.what)
 		}
 		abs, err := absolute(p.text)
 		if err != nil {
@@ -146,12 +180,6 @@ func (a *app) passphrase(cmd *cobra.Command, file *string, needed, twice bool) (
 	case isPlanning(cmd):
 		// A plan needs to know that there will be one, not what it is.
 		return a.pipe("", file)
-	case !a.asks():
-		words, what := words(cmd), "--identity-file or --passphrase-file"
-		if twice {
-			what = "--recipient or --passphrase-file"
-		}
-		return done, usage(words, "missing: "+what, "nobody is there to be asked for a passphrase; see provost "+words+" --help")
 	}
 	for {
 		one, err := a.askHidden(cmd.Context(), "passphrase: ")

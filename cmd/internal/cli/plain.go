@@ -376,12 +376,30 @@ func (p *plain) secret(q flow.Field, bracket string) (string, error) {
 				p.line("  %s: nothing was typed.", name)
 				continue
 			}
+			if n := len([]rune(one.Reveal())); n < q.NewSecret {
+				p.line("  %s", tooShort(n, q.NewSecret))
+				continue
+			}
+			if q.NewSecret > 0 {
+				two, err := p.askHidden(p.ctx, print.Clean(name)+" again, not shown: ")
+				if err != nil {
+					return "", err
+				}
+				if one != two {
+					p.line("  The two differ: nothing was taken. Type it again.")
+					continue
+				}
+			}
 			p.line("  taken, %d characters.", len([]rune(one.Reveal())))
 			all = append(all, one.Reveal())
 			break
 		}
 	}
 	return p.s.Secret(q.Key, engine.NewSecret(strings.Join(all, "\n")))
+}
+
+func tooShort(n, least int) string {
+	return fmt.Sprintf("It has %s and needs %d: take several words that nobody could guess together.", plural(n, "character"), least)
 }
 
 // read reads one line and answers the words that every question has. "=b" is the
@@ -514,7 +532,7 @@ func (p *plain) review(o flow.Outcome) error {
 	}
 	for _, f := range p.s.Flow.Idle(p.s.Facts, p.w.Answers()) {
 		if p.s.From[f.Key] != "" {
-			p.line("  Left out: --%s, because %s.", f.Key, f.Err)
+			p.line("  Left out: %s, because %s.", p.s.Flow.Name(f.Key), f.Err)
 		}
 	}
 	if n := len(o.Plan.Files); n > 0 {
@@ -532,9 +550,11 @@ func (p *plain) review(o flow.Outcome) error {
 	}
 	p.line("  The same without questions: %s", p.s.Command(o.Action, o.Plan))
 	phrase := ""
-	switch {
-	case p.s.Flow.Consent != nil:
+	if p.s.Flow.Consent != nil {
 		phrase = p.s.Flow.Consent(o.Answers)
+	}
+	switch {
+	case phrase != "":
 	case o.Plan.Consent.Level == "type":
 		phrase = o.Plan.Consent.Phrase
 	default:
