@@ -183,7 +183,7 @@ StartLimitBurst=10
 [Service]
 WorkingDirectory=%s
 # No free hugepages or no key for the container's user: say so before anything is pulled.
-ExecStartPre=/bin/sh -c 'p=$$(awk "/^HugePages_Free:/ {print $$2}" /proc/meminfo); test "$$p" -ge %d || { echo "$$p free hugepages, %d are needed" >&2; exit 1; }'
+ExecStartPre=/bin/sh -c 'p=$$(sed -n "s/^HugePages_Free: *//p" /proc/meminfo); test "$$p" -ge %d || { echo "$$p free hugepages, %d are needed" >&2; exit 1; }'
 ExecStartPre=/bin/sh -c 'test "$$(stat -c %%%%u:%%%%a prover_config.json)" = %d:600 || { echo "prover_config.json must belong to user %d and have mode 600" >&2; exit 1; }'
 ExecStart=%s
 ExecStop=%s compose stop --timeout 60

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -223,6 +224,45 @@ func TestUnit(t *testing.T) {
 	cmd.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":")
 	if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), v.UnitFile(n)) {
 		t.Errorf("%v: %s", err, out)
+	}
+}
+
+// TestUnitChecks runs what the unit runs before the containers, as systemd hands it to the shell: with a
+// doubled $ and % made single. A check that always fails keeps the node down for ever.
+func TestUnitChecks(t *testing.T) {
+	if _, err := os.Stat("/proc/meminfo"); err != nil {
+		t.Skip("there is no /proc/meminfo: what the unit runs is for Linux")
+	}
+	v := Newest()
+	dir := t.TempDir()
+	at := filepath.Join(dir, ProverFile)
+	if err := os.WriteFile(at, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	owner := os.Geteuid() == 0 && os.Chown(at, UID, UID) == nil
+	for pages, want := range map[prover.Pages]string{0: "", 1 << 40: " free hugepages, 1099511627776 are needed\n"} {
+		v.Needs.Pages = pages
+		var checks []string
+		for line := range strings.Lines(v.unit(node(t, 0), dir, "/bin/true")) {
+			if c, ok := strings.CutPrefix(strings.TrimSpace(line), "ExecStartPre=/bin/sh -c '"); ok {
+				checks = append(checks, strings.NewReplacer("$$", "$", "%%", "%").Replace(strings.TrimSuffix(c, "'")))
+			}
+		}
+		if len(checks) != 2 {
+			t.Fatalf("%q", checks)
+		}
+		for i, c := range checks {
+			if i == 1 && (!owner || want != "") {
+				continue
+			}
+			cmd := exec.Command("/bin/sh", "-c", c)
+			cmd.Dir = dir
+			out, err := cmd.CombinedOutput()
+			count, rest, _ := strings.Cut(string(out), " ")
+			if n, bad := strconv.Atoi(count); want == "" && (err != nil || len(out) > 0) || want != "" && (err == nil || bad != nil || n < 0 || " "+rest != want) {
+				t.Errorf("%d pages: %s: %v %q", pages, c, err, out)
+			}
+		}
 	}
 }
 
