@@ -122,6 +122,9 @@ func newModel(ctx context.Context, o Options, th *theme.Theme, g *theme.Glyphs, 
 	m.guard = func(where string, v any, _ []byte) { panic(fmt.Sprintf("%s: %v", where, v)) }
 	m.spawn = func(c tea.Cmd) { m.pending = append(m.pending, c) }
 	m.global = m.globalKeys()
+	if err := m.rebind(o.Keys); err != nil {
+		o.Log.Warn("own keys are not used", "error", err) // Run has refused them before
+	}
 	if o.alone != nil {
 		m.Open(o.alone)
 	}

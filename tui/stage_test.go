@@ -162,7 +162,7 @@ func (s *stage) send(msg tea.Msg) {
 
 var named = map[string]tea.KeyType{"enter": tea.KeyEnter, "esc": tea.KeyEsc, "tab": tea.KeyTab, "up": tea.KeyUp, "down": tea.KeyDown, "left": tea.KeyLeft, "right": tea.KeyRight,
 	"backspace": tea.KeyBackspace, "ctrl+c": tea.KeyCtrlC, "ctrl+z": tea.KeyCtrlZ, "ctrl+d": tea.KeyCtrlD, "ctrl+u": tea.KeyCtrlU, "ctrl+l": tea.KeyCtrlL, "shift+tab": tea.KeyShiftTab,
-	"home": tea.KeyHome, "end": tea.KeyEnd, "pgdown": tea.KeyPgDown, "pgup": tea.KeyPgUp, "delete": tea.KeyDelete, "f1": tea.KeyF1, "ctrl+s": tea.KeyCtrlS, "ctrl+w": tea.KeyCtrlW}
+	"home": tea.KeyHome, "end": tea.KeyEnd, "pgdown": tea.KeyPgDown, "pgup": tea.KeyPgUp, "delete": tea.KeyDelete, "f1": tea.KeyF1, "f9": tea.KeyF9, "ctrl+s": tea.KeyCtrlS, "ctrl+w": tea.KeyCtrlW}
 
 func keyMsg(k string) tea.KeyMsg {
 	if t, ok := named[k]; ok {

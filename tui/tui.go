@@ -72,6 +72,8 @@ type Options struct {
 	EngineLine func() string
 	// Actor is who looks; Via is set to screen.
 	Actor engine.Actor
+	// Keys are own keys by the name of their binding; see KeyTable.
+	Keys map[string][]string
 	// View is the first view; "": the last one, or the overview.
 	View page.ID
 	// ExportDir is where a view is written to on request; "": nowhere.
@@ -154,6 +156,9 @@ func Run(ctx context.Context, o Options) (Reason, error) {
 	th, glyphs, err := theme.Choose(o.Theme, o.ASCII, o.Getenv)
 	if err != nil {
 		return "", &engine.Problem{Code: engine.CodeUsage, Exit: engine.ExitUsage, Doing: "start screen", Cause: err.Error(), Field: "theme"}
+	}
+	if _, err := KeyTable(o.Keys); err != nil {
+		return "", err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

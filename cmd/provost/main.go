@@ -83,6 +83,14 @@ func run() engine.ExitCode {
 			return attachedScreen(ctx, l, e, o)
 		},
 		Guide: guide,
+		KeyTable: func(own map[string][]string) ([]cli.KeyRow, error) {
+			rows, err := tui.KeyTable(own)
+			var out []cli.KeyRow
+			for _, r := range rows {
+				out = append(out, cli.KeyRow(r))
+			}
+			return out, err
+		},
 		Plain: func() { plainLines.Store(true) },
 		Demo:  func(ctx context.Context, o cli.DemoOptions) error { return runDemo(ctx, l, o) },
 		Simnet: func(ctx context.Context, o cli.SimnetOptions) error {
@@ -175,7 +183,7 @@ func progress() func(string) {
 
 // screenOptions are the same for all screens.
 func screenOptions(e engine.Engine, o cli.ScreenOptions) tui.Options {
-	t := tui.Options{Engine: e, In: os.Stdin, Out: os.Stdout, Theme: o.Theme, ASCII: o.ASCII, ReadOnly: o.ReadOnly, Ends: o.Ends, Actor: actor(),
+	t := tui.Options{Engine: e, In: os.Stdin, Out: os.Stdout, Theme: o.Theme, ASCII: o.ASCII, ReadOnly: o.ReadOnly, Ends: o.Ends, Keys: o.Keys, Actor: actor(),
 		Log: slog.New(slog.DiscardHandler), Crash: keepCrash}
 	if o.Theme == "term" && o.Color == "never" {
 		t.Theme = "mono"

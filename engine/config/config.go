@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -57,8 +58,11 @@ type Config struct {
 	KeepKeys       uint64        // bytes of proving keys kept beside those in use
 	ClockLimit     time.Duration // offset that raises a finding
 	Accessible     bool          // guided flows ask on plain lines
-	MemoryLow      float64       // per cent available below which a finding is raised
-	DiskLow        float64       // per cent free below which a finding is raised
+	// Keys are own keys of the dashboard, by the name of their binding. Which names and
+	// keys there are is the dashboard's to say.
+	Keys      map[string][]string
+	MemoryLow float64 // per cent available below which a finding is raised
+	DiskLow   float64 // per cent free below which a finding is raised
 }
 
 // Origin says who set a key.
@@ -272,6 +276,23 @@ func Load(src Sources) (Loaded, error) {
 			continue
 		}
 		for _, v := range values {
+			if name, ok := strings.CutPrefix(v.name, keysPrefix); ok {
+				where := fmt.Sprintf("%s:%d", f.Path, v.line)
+				bound := strings.FieldsFunc(v.value, func(r rune) bool { return r == ',' })
+				if len(bound) == 0 || name == "" {
+					fault(v.name, fmt.Sprintf("%s (%s): no key is given", v.name, where), "give a key, a list of keys, or leave it out")
+					continue
+				}
+				if c.Keys == nil {
+					c.Keys = map[string][]string{}
+				}
+				for i := range bound {
+					bound[i] = strings.TrimSpace(bound[i])
+				}
+				c.Keys[name] = bound
+				said[v.name] = append(said[v.name], Setting{Key: v.name, Value: strings.Join(bound, ","), Origin: f.Origin, Where: where})
+				continue
+			}
 			k, ok := find(v.name)
 			if !ok {
 				fault(v.name, fmt.Sprintf("%s line %d: unknown key %q", f.Path, v.line, v.name), "did you mean "+strconv.Quote(nearest(v.name))+"?")
@@ -310,8 +331,17 @@ func Load(src Sources) (Loaded, error) {
 		}
 		out.Settings = append(out.Settings, s)
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Keys)) {
+		all := said[keysPrefix+name]
+		s := all[len(all)-1]
+		s.Beaten = all[:len(all)-1]
+		out.Settings = append(out.Settings, s)
+	}
 	return out, nil
 }
+
+// keysPrefix begins the names of own keys in a file: "keys: {worker.pause: p}".
+const keysPrefix = "keys."
 
 type fileValue struct {
 	name, value string

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -139,5 +140,32 @@ func TestSocketsOfEngines(t *testing.T) {
 	}
 	if c, _ := Load(Sources{Flags: map[string]string{"name": "two"}}); c.StateDir != "/s/provost/two" {
 		t.Errorf("state of two is in %s", c.StateDir)
+	}
+}
+
+func TestOwnKeys(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "p.yaml")
+	if err := os.WriteFile(file, []byte("keys:\n  worker.pause: x\n  view:\n    workers: [W, f2]\n  freeze: ','\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	load := func() (Loaded, error) {
+		return Load(Sources{Files: []File{{Path: file, Origin: FromUser, Must: true}}})
+	}
+	if _, err := load(); err == nil || !strings.Contains(err.Error(), "line 5") && !strings.Contains(err.Error(), ":5") && !strings.Contains(err.Error(), "no key is given") {
+		t.Errorf("an empty key was taken: %v", err)
+	}
+	if err := os.WriteFile(file, []byte("keys:\n  worker.pause: x\n  view:\n    workers: [W, f2]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string][]string{"worker.pause": {"x"}, "view.workers": {"W", "f2"}}; !reflect.DeepEqual(l.Keys, want) {
+		t.Errorf("%v", l.Keys)
+	}
+	last := l.Settings[len(l.Settings)-1]
+	if last.Key != "keys.worker.pause" || last.Value != "x" || last.Where != file+":2" || last.Origin != FromUser {
+		t.Errorf("%+v", last)
 	}
 }

@@ -53,6 +53,16 @@ var named = func() map[string]tea.Key {
 	return out
 }()
 
+// KnownKey tells whether a name is one of a key, as in "x", "ctrl+r", "alt+x" or "pgdown".
+func KnownKey(name string) bool {
+	if _, ok := named[name]; ok {
+		return true
+	}
+	r, _ := strings.CutPrefix(name, "alt+")
+	c, n := utf8.DecodeRuneInString(r)
+	return n == len(r) && c != utf8.RuneError && unicode.IsPrint(c)
+}
+
 func (in *Input) model() *textinput.Model {
 	if in.line == nil {
 		m := textinput.New()

@@ -51,6 +51,8 @@ type Deps struct {
 	Simnet func(ctx context.Context, o SimnetOptions) error
 	// RunScreen shows the dashboard until its user leaves or the terminal is gone.
 	RunScreen func(ctx context.Context, e engine.Engine, o ScreenOptions) error
+	// KeyTable lists the dashboard's bindings with own keys; an error says what is wrong with these.
+	KeyTable func(own map[string][]string) ([]KeyRow, error)
 	// Guide leads a person through a flow on the screen and returns what was agreed to; it
 	// carries nothing out. Leaving is an *engine.Problem with ExitDeclined. Nil: flows are
 	// asked for line by line, as they are in accessible mode and on plain terminals.
@@ -128,6 +130,17 @@ type ScreenOptions struct {
 	Color    string // auto, always, never
 	Theme    string
 	Ends     bool // the engine ends with this screen and nothing of it is kept
+	// Keys are own keys by the name of their binding.
+	Keys map[string][]string
+}
+
+// KeyRow is one key binding of the dashboard.
+type KeyRow struct {
+	View    string   `json:"view"` // "" for everywhere
+	Name    string   `json:"name"`
+	Keys    []string `json:"keys"`
+	Does    string   `json:"does"`
+	Changed bool     `json:"changed"`
 }
 
 // Exit ends a command with a code and says nothing: what there was to say is printed.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 
 	"app.provost/cmd/internal/print"
 	"app.provost/engine"
@@ -156,6 +157,59 @@ func (a *app) configExplainCmd() *cobra.Command {
 	return c
 }
 
+func (a *app) configKeysCmd() *cobra.Command {
+	c := &cobra.Command{
+		Use: "keys", Short: "the dashboard's keys, with those of the configuration", Args: cobra.NoArgs,
+		Long: `Each binding has a name, and in the configuration file its keys can be set:
+
+  keys:
+    worker.pause: x
+    freeze: [f, f9]
+
+One key for two things is an error, when the dashboard starts and here (exit code 2). ctrl+c, ctrl+z and
+ctrl+l always mean the same.`,
+		Example: `  provost config keys
+  provost config keys -o json | jq '.keys[] | select(.changed)'`,
+	}
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if a.KeyTable == nil {
+			return notHere()
+		}
+		asJSON, err := a.asJSON(false)
+		if err != nil {
+			return err
+		}
+		l, err := a.loadConfig(cmd)
+		if err != nil {
+			return err
+		}
+		rows, err := a.KeyTable(l.Keys)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return print.JSON(a.Stdout, struct {
+				Schema string   `json:"schema"`
+				Keys   []KeyRow `json:"keys"`
+			}{ConfigSchema, rows})
+		}
+		w := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "VIEW\tNAME\tKEYS\tDOES")
+		for _, r := range rows {
+			view, does := r.View, r.Does
+			if view == "" {
+				view = "everywhere"
+			}
+			if r.Changed {
+				does += " (changed)"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", view, r.Name, strings.Join(r.Keys, " "), strings.TrimSpace(does))
+		}
+		return w.Flush()
+	}
+	return c
+}
+
 func settingNamed(all []config.Setting, name string) (config.Setting, error) {
 	var names []string
 	for _, s := range all {
@@ -177,11 +231,17 @@ func (a *app) configValidateCmd() *cobra.Command {
 		Example: `  provost config validate
   provost config validate ./provost.yaml`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			var l config.Loaded
+			var err error
 			if len(args) == 1 {
-				if _, err := config.Load(config.Sources{Files: []config.File{{Path: args[0], Origin: config.FromUser, Must: true}}}); err != nil {
-					return err
-				}
-			} else if _, err := a.loadConfig(cmd); err != nil {
+				l, err = config.Load(config.Sources{Files: []config.File{{Path: args[0], Origin: config.FromUser, Must: true}}})
+			} else {
+				l, err = a.loadConfig(cmd)
+			}
+			if err == nil && a.KeyTable != nil {
+				_, err = a.KeyTable(l.Keys)
+			}
+			if err != nil {
 				return err
 			}
 			a.say("valid")

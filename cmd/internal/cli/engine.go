@@ -22,7 +22,12 @@ import (
 func (a *app) terminal() bool { return a.StdinTTY && a.StdoutTTY && !a.g.noTUI }
 
 func (a *app) screen() ScreenOptions {
-	return ScreenOptions{ReadOnly: a.g.readOnly, ASCII: a.g.ascii, Color: a.g.color, Theme: a.g.theme}
+	o := ScreenOptions{ReadOnly: a.g.readOnly, ASCII: a.g.ascii, Color: a.g.color, Theme: a.g.theme}
+	// What is wrong in the files was said where the engine's settings were read.
+	if l, err := config.Load(config.Sources{Files: a.configFiles()}); err == nil {
+		o.Keys = l.Keys
+	}
+	return o
 }
 
 func (a *app) upCmd() *cobra.Command {

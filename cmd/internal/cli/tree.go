@@ -66,7 +66,7 @@ that runs here, or offers to start one.`,
 		a.watchCmd(), a.logsCmd(),
 		group("wait", "wait until something is so", a.waitRestartCmd()),
 		group("hugepages", "hugepages of the machines", a.hugepagesShowCmd()),
-		group("config", "configuration: path, view, explain, validate, default", a.configPathCmd(), a.configViewCmd(), a.configExplainCmd(), a.configValidateCmd(), a.configDefaultCmd()),
+		group("config", "configuration: path, view, explain, keys, validate, default", a.configPathCmd(), a.configViewCmd(), a.configExplainCmd(), a.configKeysCmd(), a.configValidateCmd(), a.configDefaultCmd()),
 		group("service", "units for a service manager", a.servicePrintCmd()),
 		a.completionCmd(), a.manCmd(), a.versionCmd(),
 	)
