@@ -16,17 +16,34 @@ import (
 // nothing running (create and verify a cluster) to a command on its own, through
 // the same desk. It keeps nothing and shows nothing.
 type OneShot struct {
-	desk  *act.Desk
-	scope *life.Scope
+	desk   *act.Desk
+	scope  *life.Scope
+	ledger *memLedger
+
+	mu    sync.Mutex
+	ended map[string]error // by key, how the work of an act ended
 }
+
+// closeLimit is how long an act that is ended may take to clean up after itself: taking
+// key shares back from keymanagers has a minute.
+const closeLimit = 90 * time.Second
 
 // NewOneShot makes one. progress, which may be nil, hears how an act stands, in
 // words; it is called from the act's goroutine.
 func NewOneShot(progress func(text string)) (*OneShot, error) {
+	return newOneShot(clusterVerbs(), progress)
+}
+
+func newOneShot(all map[engine.ActionKind]act.Verb, progress func(text string)) (*OneShot, error) {
 	scope := life.New(life.Options{}).Scope("one shot")
 	snap := &engine.Snapshot{Schema: engine.SnapshotSchema}
+	o := &OneShot{scope: scope, ledger: &memLedger{receipts: map[string]memReceipt{}}, ended: map[string]error{}}
+	verbs := map[engine.ActionKind]act.Verb{}
+	for kind, v := range all {
+		verbs[kind] = o.watched(v)
+	}
 	d, err := act.New(act.Options{
-		Verbs: clusterVerbs(), Store: &memLedger{receipts: map[string]memReceipt{}}, Spawner: scope,
+		Verbs: verbs, Store: o.ledger, Spawner: scope,
 		Snapshot: func() *engine.Snapshot { return snap },
 		Tell: func(r engine.ActRow) {
 			if progress != nil && r.Text != "" && r.State.Open() {
@@ -38,12 +55,27 @@ func NewOneShot(progress func(text string)) (*OneShot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &OneShot{desk: d, scope: scope}, nil
+	o.desk = d
+	return o, nil
+}
+
+// watched is a verb of which is kept how its work ended: the desk leaves an act that is
+// ended from outside to the next engine, and here comes none.
+func (o *OneShot) watched(v act.Verb) act.Verb {
+	run := v.Run
+	v.Run = func(ctx context.Context, a *act.Act) error {
+		err := run(ctx, a)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.ended[a.Key] = err
+		return err
+	}
+	return v
 }
 
 // Close ends what runs and waits for it.
 func (o *OneShot) Close() error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), closeLimit)
 	defer cancel()
 	return o.scope.Close(ctx)
 }
@@ -53,11 +85,27 @@ func (o *OneShot) Preview(ctx context.Context, r engine.Request) (engine.Plan, e
 	return o.desk.Preview(ctx, r)
 }
 
-// Do carries it out. When ctx ends first the act is ended too: nobody else would.
+// Do carries it out. When ctx ends first the act is ended too, since nobody else would, and
+// the answer is how it ended: what could not be undone has to be said, and what was done.
 func (o *OneShot) Do(ctx context.Context, r engine.Request, d engine.Digest) (engine.Receipt, error) {
 	rec, err := o.desk.Do(ctx, r, d)
-	if ctx.Err() != nil {
-		err = errors.Join(err, o.Close())
+	if ctx.Err() == nil || err == nil {
+		return rec, err
+	}
+	if cerr := o.Close(); cerr != nil {
+		return rec, errors.Join(err, cerr)
+	}
+	o.mu.Lock()
+	end, ran := o.ended[r.Key]
+	o.mu.Unlock()
+	switch {
+	case !ran:
+		return rec, err
+	case end != nil:
+		return rec, engine.AsProblem(r.Action.Doing(), end)
+	}
+	if rec, _, problem, found, _ := o.ledger.Receipt(r.Key); found && problem == nil {
+		return rec, nil
 	}
 	return rec, err
 }
