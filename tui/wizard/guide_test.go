@@ -273,12 +273,12 @@ func TestGuideLean(t *testing.T) {
 // TestGuideResumes goes on where a draft left off.
 func TestGuideResumes(t *testing.T) {
 	h, _ := openGuide([]flow.Flow{tea()}, nil, GuideOptions{})
-	for step, want := range map[string]string{"guests": "step 3 of 6", "door": "step 4 of 6", "checks": "step 5 of 6: checks", "gone": "step 5 of 6: checks"} {
+	for _, c := range [][2]string{{"guests", "step 3 of 6"}, {"door", "step 4 of 6"}, {"gone", "step 5 of 6: checks"}, {"checks", "step 5 of 6: checks"}} {
 		h.Close()
 		s := session(h)
-		s.Step = step
+		s.Step = c[0]
 		h.Open(NewGuide([]flow.Flow{s.Flow}, flow.Answers{"cups": "4", "to": "here"}, GuideOptions{Session: s}))
-		h.want(t, want)
+		h.want(t, c[1])
 	}
 	h.keys("<shift+tab><shift+tab>")
 	h.want(t, "step 3 of 6")
