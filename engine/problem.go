@@ -32,6 +32,8 @@ type Problem struct {
 	Cause  string   `json:"cause"`            // what is wrong, with the value that is wrong
 	Remedy string   `json:"remedy,omitempty"` // what to do next
 	Field  string   `json:"field,omitempty"`  // the flag or field at fault, as in "threshold"
+	// Phrase is what, given as the field's value, lets it be done all the same; "" when nothing does.
+	Phrase string `json:"phrase,omitempty"`
 	// Plan is the plan as it would be now, when the given digest does not fit any more.
 	Plan *Plan `json:"plan,omitempty"`
 	// More holds further problems of the same request, so that all are told at once.

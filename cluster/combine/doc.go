@@ -109,6 +109,7 @@ type Error struct {
 	Path   string // may be empty
 	Err    error
 	Remedy string // may be empty
+	Phrase string // the sentence of Phrase, where it is what helps
 }
 
 // Error returns everything in one line.

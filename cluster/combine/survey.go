@@ -366,13 +366,13 @@ func (s *survey) addUp(accepted string) error {
 		return nil
 	}
 	if accepted != "" {
-		return &Error{Code: CodeParams, Field: "no-slashing-history", Err: fmt.Errorf("%q is not the sentence that is asked for", accepted), Remedy: fmt.Sprintf("type %q if you mean it", phrase)}
+		return &Error{Code: CodeParams, Field: "no-slashing-history", Err: fmt.Errorf("%q is not the sentence that is asked for", accepted), Remedy: fmt.Sprintf("type %q if you mean it", phrase), Phrase: phrase}
 	}
 	remedy := fmt.Sprintf("give the directories in which the nodes ran last, with their provost directory; if that can't be had, make the keys without their history by --no-slashing-history=%q", phrase)
 	if with := len(s.nodes) - len(s.lackingDirs()); with >= threshold && known >= need {
-		remedy = "leave out " + strings.Join(s.lackingDirs(), " and ") + ": the others are enough"
+		remedy, phrase = "leave out "+strings.Join(s.lackingDirs(), " and ")+": the others are enough", ""
 	}
-	return &Error{Code: CodeHistory, Err: fmt.Errorf("what was signed isn't known: %s", strings.Join(s.gaps, "; ")), Remedy: remedy}
+	return &Error{Code: CodeHistory, Err: fmt.Errorf("what was signed isn't known: %s", strings.Join(s.gaps, "; ")), Remedy: remedy, Phrase: phrase}
 }
 
 func (s *survey) lackingDirs() (out []string) {

@@ -43,8 +43,8 @@ const (
 	NewDir     Kind = "new dir"     // a path that will be made
 	SecretFile Kind = "secret file" // a path of a file with secrets; what is in it is never shown
 	Phrase     Kind = "phrase"      // words that have to be typed exactly; pasting is refused
-	// Sentence is as Phrase, but what has to be typed is known to the engine only, whose
-	// refusal names it; it judges what was typed.
+	// Sentence is as Phrase, but what has to be typed is known to the engine only: it is the
+	// Phrase of the problem of this field. The engine judges what was typed.
 	Sentence Kind = "sentence"
 )
 

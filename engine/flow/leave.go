@@ -31,12 +31,12 @@ func Combine() Flow {
 				Fields: []Field{
 					{
 						Key: "dirs", Title: "Node directories", Kind: File, Several: true, Optional: true, Arg: true, Example: "./node0,./node1,./node2",
-						Help: "The directories of the nodes, by commas: those in which they ran last. Leave it empty if they all lie in one directory.",
+						Help: "Leave it empty if the nodes' directories all lie in one. Otherwise those in which they ran last, by commas.",
 					},
 					{
 						Key: "cluster-dir", Title: "Directory of them all", Kind: File, Example: "./nodes-of-all-operators",
 						When: func(a Answers) bool { return a["dirs"] == "" }, Idle: "the nodes' directories are named one by one",
-						Help:    "The directory in which the nodes' directories lie; each that is found in it is taken.",
+						Help:    "Each node that is found in it is taken. The directory in which the nodes' directories lie.",
 						Default: func(Facts, Answers) string { return "." }, Offered: true,
 					},
 				}},
@@ -44,11 +44,11 @@ func Combine() Flow {
 				Fields: []Field{
 					{
 						Key: "output-dir", Title: "Directory", Kind: NewDir, Example: "./validator_keys",
-						Help:    "A directory that is not there yet, or is empty. What is there is never overwritten.",
+						Help:    "What is there is never overwritten. A directory that is not there yet, or is empty.",
 						Default: func(Facts, Answers) string { return "./validator_keys" },
 					},
 					{
-						Key: "no-slashing-history", Title: "Without the history", Kind: Sentence, Optional: true,
+						Key: "no-slashing-history", Title: "No history", Kind: Sentence, Optional: true,
 						Help: "Leave it empty: the history of what was signed comes from the nodes. Where it is not whole, the checks refuse and name a sentence to type here.",
 					},
 				}},
@@ -76,7 +76,7 @@ func NodeExport() Flow {
 				Fields: []Field{
 					{
 						Key: "dir", Title: "Node directory", Kind: File, Arg: true, Example: "./node2",
-						Help: "The directory of the node, with its cluster-lock.json. To move it, it must be stopped.",
+						Help: "To move the node, it must be stopped. Its directory is the one with the cluster-lock.json.",
 					},
 					{
 						Key: "backup", Title: "Backup", Kind: Bool,
@@ -85,7 +85,7 @@ func NodeExport() Flow {
 					},
 					{
 						Key: "out", Title: "Sealed file", Kind: NewDir, Example: "./node2.age",
-						Help: "A new file in a directory that is there. Nothing is overwritten.",
+						Help: "Nothing is overwritten. A new file in a directory that is there.",
 						Check: func(v string, _ Answers) error {
 							if strings.HasSuffix(v, "/") {
 								return errors.New("it ends with /: want the name of a file, as in ./node2.age")
@@ -98,11 +98,11 @@ func NodeExport() Flow {
 				Fields: []Field{
 					{
 						Key: "recipient", Title: "Recipients", Kind: Rows, Optional: true, Example: "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p", Check: recipient,
-						Help: "Public keys of age or SSH, one to a line, whole as in the .pub file. Leave it empty for a passphrase.",
+						Help: "Leave it empty for a passphrase. Otherwise public keys, of age or whole lines of SSH's .pub files, one to a line.",
 					},
 					{
 						Key: "passphrase-file", Title: "Passphrase", Kind: SecretFile, Example: "./passphrase", When: func(a Answers) bool { return a["recipient"] == "" }, Idle: "the file is sealed for its recipients",
-						Help: "A file of mode 0600 with a passphrase of 12 characters or more. Take several words that nobody could guess together.", Check: notStdin,
+						Help: "Take several words that nobody could guess together, 12 characters or more. They come from a file of mode 0600.", Check: notStdin,
 						NewSecret: minPassphrase, Once: true, Prompted: true,
 					},
 				}},
@@ -137,7 +137,7 @@ func NodeImport() Flow {
 				Fields: []Field{
 					{
 						Key: "file", Title: "Sealed file", Kind: File, Arg: true, Example: "./node2.age",
-						Help: "The file that provost node export wrote; it stays as it is.",
+						Help: "It stays as it is. The file that provost node export wrote.",
 					},
 					{
 						Key: "check", Title: "Only check", Kind: Bool,
@@ -146,18 +146,18 @@ func NodeImport() Flow {
 					},
 					{
 						Key: "data-dir", Title: "Directory", Kind: NewDir, Example: "./node2", When: func(a Answers) bool { return !a.Yes("check") }, Idle: "a check leaves no directory",
-						Help: "A directory that is not there yet, or is empty: the node's new place.",
+						Help: "The node's new place: a directory that is not there yet, or is empty.",
 					},
 				}},
 			{ID: "key", Title: "key", Intro: "What opens it: the key of one of its recipients, or its passphrase.",
 				Fields: []Field{
 					{
 						Key: "identity-file", Title: "Identity file", Kind: File, Optional: true, Example: "~/.age/key.txt",
-						Help: "The private half: an age identity or an SSH key without a passphrase of its own. Leave it empty for a passphrase.",
+						Help: "Leave it empty for a passphrase. Otherwise the private half: an age identity, or an SSH key without a passphrase of its own.",
 					},
 					{
 						Key: "passphrase-file", Title: "Passphrase", Kind: SecretFile, Example: "./passphrase", When: func(a Answers) bool { return a["identity-file"] == "" }, Idle: "the identity opens it",
-						Help: "A file of mode 0600 with the passphrase that it was sealed with.", Check: notStdin,
+						Help: "The passphrase that it was sealed with, in a file of mode 0600.", Check: notStdin,
 						Once: true, Prompted: true,
 					},
 				}},
@@ -184,7 +184,7 @@ func recipient(v string, _ Answers) error {
 	case strings.HasPrefix(v, "age1"), strings.HasPrefix(v, "ssh-ed25519 "), strings.HasPrefix(v, "ssh-rsa "):
 		return nil
 	}
-	return errors.New("want age1… as age-keygen prints it, or a line of a .pub file that begins with ssh-ed25519 or ssh-rsa")
+	return errors.New("want a public key that begins with age1, or a line of a .pub file that begins with ssh-ed25519 or ssh-rsa")
 }
 
 func notStdin(v string, _ Answers) error {

@@ -36,7 +36,7 @@ func TestLeavingRefusals(t *testing.T) {
 		value, has string
 	}{
 		{NodeExport(), "recipient", "AGE-SECRET-KEY-1X", "this is a secret key"},
-		{NodeExport(), "recipient", "age1x\nana@example", "line 2: want age1"},
+		{NodeExport(), "recipient", "age1x\nana@example", "line 2: want a public key"},
 		{NodeExport(), "recipient", "ssh-ed25519 AAAAC3Nz ana, at home\nssh-rsa AAAA", ""},
 		{NodeExport(), "out", "./here/", "ends with /"},
 		{NodeExport(), "passphrase-file", "-", "standard input"},

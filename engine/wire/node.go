@@ -179,7 +179,7 @@ func combineProblem(a engine.Action, err error) *engine.Problem {
 	if !errors.As(err, &e) {
 		return p.Because(err)
 	}
-	p.Field, p.Remedy, p.Cause = e.Field, e.Remedy, causeAt(e.Path, e.Field, e.Err)
+	p.Field, p.Remedy, p.Cause, p.Phrase = e.Field, e.Remedy, causeAt(e.Path, e.Field, e.Err), e.Phrase
 	switch e.Code {
 	case combine.CodeParams, combine.CodeForeign:
 		p.Code, p.Exit = engine.CodeUsage, engine.ExitUsage
@@ -188,7 +188,10 @@ func combineProblem(a engine.Action, err error) *engine.Problem {
 	case combine.CodeFew:
 		p.Code, p.Exit = engine.CodeSharesFew, engine.ExitRefused
 	case combine.CodeHistory:
-		p.Code, p.Exit, p.Field = engine.CodeNoHistory, engine.ExitRefused, "no-slashing-history"
+		p.Code, p.Exit = engine.CodeNoHistory, engine.ExitRefused
+		if e.Phrase != "" { // otherwise other directories help
+			p.Field = "no-slashing-history"
+		}
 	case combine.CodeRunning:
 		p.Code, p.Exit = engine.FindKeyInUse, engine.ExitNotAllowed
 	case combine.CodeMoved:
@@ -205,7 +208,7 @@ func combineProblem(a engine.Action, err error) *engine.Problem {
 		p.Exit = engine.ExitInterrupt
 	}
 	switch e.Code {
-	case combine.CodeParams, combine.CodeForeign, combine.CodeFew, combine.CodeRunning, combine.CodeMoved, combine.CodeBroken, combine.CodeUnread:
+	case combine.CodeParams, combine.CodeForeign, combine.CodeFew, combine.CodeHistory, combine.CodeRunning, combine.CodeMoved, combine.CodeBroken, combine.CodeUnread:
 		if a, ok := a.(engine.CombineCluster); ok && (p.Field == "" || p.Field == "cluster-dir") { // which nodes there are is said in one of two places
 			if p.Field = "cluster-dir"; len(a.Dirs) > 0 {
 				p.Field = "dirs"

@@ -97,6 +97,9 @@ func TestCombineTakesItsOwnSentence(t *testing.T) {
 	}
 	_, rest, _ := strings.Cut(p.Remedy, `--no-slashing-history="`)
 	a.NoSlashingHistory, _, _ = strings.Cut(rest, `"`)
+	if p.Phrase == "" || p.Phrase != a.NoSlashingHistory {
+		t.Errorf("the remedy says %q, the problem %q", a.NoSlashingHistory, p.Phrase)
+	}
 	plan, err := preview(t.Context(), a)
 	if err != nil || len(plan.Warnings) < 2 || len(plan.Irreversible) == 0 || len(plan.Files) != 2 {
 		t.Fatalf("%q: %+v, %v", a.NoSlashingHistory, plan, err)

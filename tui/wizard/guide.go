@@ -79,7 +79,7 @@ type Guide struct {
 	asked    engine.Action
 	plan     *engine.Plan
 	problems []engine.Problem
-	refused  map[flow.Key]string // what was said of a sentence that has to be typed
+	refused  map[flow.Key]engine.Problem // what was said of a sentence that has to be typed
 	review   *Wizard
 	secret   *typing // nil: none is typed
 	now      time.Time
@@ -134,7 +134,7 @@ func (g *Guide) resume(step string) {
 // fill puts the given answers into the lines.
 func (g *Guide) fill() {
 	g.lines, g.again, g.rows = map[flow.Key]*widget.Input{}, map[flow.Key]*widget.Input{}, map[flow.Key][]*widget.Input{}
-	g.picked, g.under, g.refused = map[flow.Key]string{}, map[flow.Key]int{}, map[flow.Key]string{}
+	g.picked, g.under, g.refused = map[flow.Key]string{}, map[flow.Key]int{}, map[flow.Key]engine.Problem{}
 	for _, s := range g.f.Steps {
 		for _, q := range s.Fields {
 			v := g.given[q.Key]
@@ -355,7 +355,7 @@ func (g *Guide) mend(p engine.Problem) bool {
 		}
 	}
 	if s.Fields[field].Kind == flow.Sentence { // it has to be read while one types
-		g.refused[s.Fields[field].Key] = p.Error()
+		g.refused[s.Fields[field].Key] = p
 		return true
 	}
 	g.problem = p.Error()

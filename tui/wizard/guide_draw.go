@@ -226,10 +226,12 @@ func (g *Guide) stepText(t *guideText, s flow.Step, width int, gl *theme.Glyphs)
 			if q.Kind == flow.Phrase && q.Phrase != nil {
 				t.say(width, min(4, tab), theme.Text.S(), "type exactly: "+q.Phrase(all))
 			}
-			if why := g.refused[q.Key]; why != "" {
-				t.say(width, min(4, tab), theme.Warn.S(), why)
-			}
-			if help != "" {
+			if p, ok := g.refused[q.Key]; ok {
+				if p.Phrase != "" {
+					t.say(width, min(4, tab), theme.Text.S(), "type exactly: "+p.Phrase)
+				}
+				t.say(width, min(4, tab), theme.Warn.S(), p.Error())
+			} else if help != "" {
 				t.say(width, min(4, tab), theme.Hint.S(), help)
 			}
 			t.last = len(t.lines) - 1
@@ -386,7 +388,9 @@ func (g *Guide) fieldText(t *guideText, q flow.Field, st stop, all flow.Answers,
 		} else if q.Note != nil {
 			note = q.Note(value, all)
 		}
-		if note == "" && below == "" {
+		if q.Kind == flow.Sentence {
+			note = "the checks say"
+		} else if note == "" && below == "" {
 			note, role = "ok", theme.OK
 			if s := g.o.Session; s != nil && s.From[q.Key] != "" && typed == strings.TrimSpace(g.given[q.Key]) {
 				note, role = "from "+s.From[q.Key], theme.Hint
@@ -516,7 +520,7 @@ func (g *Guide) checkText(t *guideText, width int, gl *theme.Glyphs) {
 	}
 	for _, p := range g.problems {
 		s := p.Cause
-		if p.Field != "" {
+		if p.Field != "" && !strings.HasPrefix(s, "--"+p.Field) {
 			s = p.Field + ": " + s
 		}
 		if p.Remedy != "" {

@@ -20,9 +20,10 @@ type plain struct {
 	ctx   context.Context
 	s     flow.Session
 	w     *flow.Walk
-	step  string // the step that was announced
-	table string // the table that was shown last
-	draft bool   // drafts can't be kept, and it was said
+	step  string              // the step that was announced
+	table string              // the table that was shown last
+	draft bool                // drafts can't be kept, and it was said
+	wants map[flow.Key]string // sentences that a refusal named
 }
 
 // errBack is the wish to go back.
@@ -30,7 +31,7 @@ var errBack = errors.New("back")
 
 // lead asks all questions, shows checks and review, and returns what was agreed to.
 func (g *guide) lead(ctx context.Context, s flow.Session) (flow.Outcome, error) {
-	p := &plain{guide: g, ctx: ctx, s: s}
+	p := &plain{guide: g, ctx: ctx, s: s, wants: map[flow.Key]string{}}
 	out, err := p.run()
 	var e *engine.Problem
 	if errors.As(err, &e) && e.Exit == engine.ExitDeclined {
@@ -247,6 +248,8 @@ func (p *plain) value(q flow.Field, options []flow.Option) (string, error) {
 		hint = ", a number or a name"
 	case q.Kind == flow.Many:
 		hint = ", numbers or names by commas"
+	case q.Kind == flow.Sentence && p.wants[q.Key] != "":
+		hint = fmt.Sprintf(", type exactly %q", p.wants[q.Key])
 	case q.Kind == flow.Phrase:
 		return p.read(fmt.Sprintf("Type exactly %q: ", q.Phrase(p.w.Complete())), q)
 	}
@@ -452,6 +455,7 @@ func (p *plain) checks() (flow.Outcome, error) {
 			p.line("  failed: %s", text)
 			if _, _, ok := flow.At(steps, flow.Key(e.Field)); ok && point == "" {
 				point = flow.Key(e.Field)
+				p.wants[point] = e.Phrase
 			}
 		}
 		if point == "" {
