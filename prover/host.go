@@ -6,6 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
 )
 
 // HostSchema is the version of Host's JSON.
@@ -120,9 +124,22 @@ func ReadHost(raw []byte) (Host, error) {
 		return Host{}, errors.New("read machine: gpu.driver is missing, and GPUs are listed")
 	}
 	for i, p := range h.Hugepages {
-		if p.PageKiB == 0 || p.Free > p.Total || p.Reserved > p.Free || p.Total > 1<<40 {
+		if p.PageKiB == 0 || p.Free > p.Total || p.Reserved > p.Free || p.Total > 1<<30 {
 			return Host{}, fmt.Errorf("read machine: hugepages[%d] does not add up", i)
 		}
+		if slices.ContainsFunc(h.Hugepages[:i], func(o HugePool) bool { return o.PageKiB == p.PageKiB }) {
+			return Host{}, fmt.Errorf("read machine: hugepages[%d]: pages of %d KiB stand there twice", i, p.PageKiB)
+		}
+		nodes := map[int]bool{}
+		for _, n := range p.NUMA {
+			if n.Node < 0 || n.Node > maxNUMA || nodes[n.Node] || n.Free > n.Total || n.Total > p.Total {
+				return Host{}, fmt.Errorf("read machine: hugepages[%d].numa does not add up", i)
+			}
+			nodes[n.Node] = true
+		}
+	}
+	if err := h.checkTexts(); err != nil {
+		return Host{}, fmt.Errorf("read machine: %w", err)
 	}
 	for _, m := range []*MiB{h.MemTotal, h.MemAvailable} {
 		if m != nil && *m > 1<<40 {
@@ -131,4 +148,67 @@ func ReadHost(raw []byte) (Host, error) {
 	}
 	h.Told = true
 	return h, nil
+}
+
+// maxNUMA is the largest number of a NUMA node that the kernel can have.
+const maxNUMA = 1023
+
+// checkTexts refuses texts of a written machine that are no plain ones, and numbers of NUMA nodes that
+// no kernel gives: all of them end up in units, compose files and commands for root.
+func (h Host) checkTexts() error {
+	type text struct{ key, value string }
+	all := []text{{"hostname", h.Hostname}, {"gpu.driver", h.GPU.Driver}, {"gpu.cuda", h.GPU.CUDA}, {"gpu.why", h.GPU.Why}}
+	for i, g := range h.GPU.GPUs {
+		at := fmt.Sprintf("gpu.gpus[%d]", i)
+		all = append(all, text{at + ".uuid", g.UUID}, text{at + ".model", g.Model}, text{at + ".lost", g.Lost})
+		if g.Compute != nil {
+			all = append(all, text{at + ".compute", *g.Compute})
+		}
+		for _, t := range g.Throttle {
+			all = append(all, text{at + ".throttle", t})
+		}
+		if g.NUMA != nil && (*g.NUMA < 0 || *g.NUMA > maxNUMA) {
+			return fmt.Errorf("%s: numa is %d; leave it out where it is not known", at, *g.NUMA)
+		}
+	}
+	seen := map[int]bool{}
+	for i, n := range h.NUMA {
+		if n.Node < 0 || n.Node > maxNUMA || seen[n.Node] {
+			return fmt.Errorf("numa[%d]: node %d is none or stands there twice", i, n.Node)
+		}
+		seen[n.Node] = true
+		if strings.Trim(n.CPUs, "0123456789,-") != "" {
+			return fmt.Errorf("numa[%d].cpus: want a list as in 0-15,32-47", i)
+		}
+	}
+	if d := h.Docker; d != nil {
+		if d.Path != "" && (!filepath.IsAbs(d.Path) || !plainPath(d.Path)) {
+			return fmt.Errorf("docker.path %.60q: want an absolute path of a-z A-Z 0-9 . _ + - /", d.Path)
+		}
+		all = append(all, text{"docker.version", d.Version}, text{"docker.compose", d.Compose}, text{"docker.toolkit", d.Toolkit},
+			text{"docker.runtime", d.Runtime}, text{"docker.root", d.Root}, text{"docker.why", d.Why})
+		for _, t := range d.Names {
+			all = append(all, text{"docker.runtimes", t})
+		}
+		for _, t := range d.Volumes {
+			all = append(all, text{"docker.volumes", t})
+		}
+	}
+	if k := h.Kept; k != nil && k.Where != "kernel command line" && (!filepath.IsAbs(k.Where) || !plainPath(k.Where)) {
+		return fmt.Errorf(`kept_hugepages.where %.60q: want the absolute path of a file, or "kernel command line"`, k.Where)
+	}
+	if h.Disk != nil {
+		all = append(all, text{"disk.path", h.Disk.Path})
+	}
+	for _, t := range all {
+		if len(t.value) > 512 || strings.ContainsFunc(t.value, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return fmt.Errorf("%s: want one line of at most 512 plain characters", t.key)
+		}
+	}
+	return nil
+}
+
+// plainPath tells whether a path stands for itself in a shell and in a unit.
+func plainPath(s string) bool {
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._+-/") == ""
 }

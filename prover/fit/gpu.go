@@ -246,7 +246,11 @@ func (f *GPUFit) todo(h prover.Host, known bool) {
 		}
 		say(keep+": put this on the kernel's command line (Linux 5.16 or newer) and update the boot loader", "hugepages=%s", strings.Join(parts, ","))
 	case h.Kept != nil && strings.HasPrefix(h.Kept.Where, "/"):
-		say(fmt.Sprintf("%s: %s sets %d", keep, h.Kept.Where, h.Kept.Pages), "sudo sed -i -E 's|^[- ]*vm[./]nr_hugepages *=.*|vm.nr_hugepages=%d|' %s", f.Want, h.Kept.Where)
+		file := h.Kept.Where
+		if !PlainWord(file) {
+			file = "'" + strings.ReplaceAll(file, "'", `'\''`) + "'"
+		}
+		say(fmt.Sprintf("%s: %s sets %d", keep, h.Kept.Where, h.Kept.Pages), "sudo sed -i -E 's|^[- ]*vm[./]nr_hugepages *=.*|vm.nr_hugepages=%d|' %s", f.Want, file)
 	case h.Kept != nil:
 		say(fmt.Sprintf("%s: the kernel's command line sets %d; change it and update the boot loader", keep, h.Kept.Pages), "hugepages=%d", f.Want)
 	default:

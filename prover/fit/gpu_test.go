@@ -189,6 +189,7 @@ func TestKept(t *testing.T) {
 	}{
 		{nil, "echo vm.nr_hugepages=15000 | sudo tee /etc/sysctl.d/99-zz-provost-hugepages.conf"},
 		{&prover.KeptPages{Pages: 8000, Where: "/etc/sysctl.conf"}, "vm.nr_hugepages=15000|' /etc/sysctl.conf"},
+		{&prover.KeptPages{Pages: 8000, Where: "/etc/sysctl.d/it's mine; reboot.conf"}, `vm.nr_hugepages=15000|' '/etc/sysctl.d/it'\''s mine; reboot.conf'`},
 		{&prover.KeptPages{Pages: 8000, Where: "kernel command line"}, "hugepages=15000"},
 		{&prover.KeptPages{Pages: 15000, Where: "/etc/sysctl.conf"}, ""},
 	} {
