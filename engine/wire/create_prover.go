@@ -17,6 +17,8 @@ import (
 	"app.provost/prover/native"
 	putdir "app.provost/prover/place"
 	"app.provost/prover/zkwasm"
+
+	"golang.org/x/sys/unix"
 )
 
 // proverVerb plans and writes prover nodes. It needs no running part.
@@ -260,7 +262,7 @@ func (p proverHost) host(ctx context.Context, c engine.CreateProver) (prover.Hos
 		return prover.Host{}, engine.Problem{Code: engine.CodeProverParams, Exit: engine.ExitUsage, Doing: c.Doing(), Field: "assume-gpus", Cause: "--assume-gpus: " + c.AssumeGPUs + ": " + cause.Error(),
 			Remedy: "it holds JSON of the schema " + prover.HostSchema + "; an example is in provost create prover --help"}.Because(cause)
 	}
-	f, err := os.Open(c.AssumeGPUs)
+	f, err := os.OpenFile(c.AssumeGPUs, os.O_RDONLY|unix.O_NONBLOCK, 0) // or a pipe would be waited for, past every ctrl+c
 	if err != nil {
 		return bad(errors.Unwrap(err))
 	}

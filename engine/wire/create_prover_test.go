@@ -21,6 +21,8 @@ import (
 	"app.provost/engine/life"
 	"app.provost/prover"
 	"app.provost/prover/zkwasm"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -268,6 +270,10 @@ func TestCreateProverRefuses(t *testing.T) {
 	host := provingMachine(t)
 	o := proverDesk(t, host)
 	empty := t.TempDir()
+	pipe := filepath.Join(empty, "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, tt := range map[string]struct {
 		change func(*engine.CreateProver)
 		field  string
@@ -278,6 +284,9 @@ func TestCreateProverRefuses(t *testing.T) {
 		"other profile": {func(a *engine.CreateProver) { a.Profile = "quil-2.0" }, "profile", engine.CodeProverParams, "there is no profile"},
 		"name":          {func(a *engine.CreateProver) { a.Name = "A b" }, "name", engine.CodeProverParams, "'A'"},
 		"server":        {func(a *engine.CreateProver) { a.Server = "hub" }, "server", engine.CodeProverParams, "https://"},
+		"server secret": {func(a *engine.CreateProver) { a.Server = "user:hunter22@hub.example" }, "server", engine.CodeProverParams, "user name or password"},
+		"server query":  {func(a *engine.CreateProver) { a.Server = "https://hub.example/?token=hunter22" }, "server", engine.CodeProverParams, "? or # part"},
+		"server token":  {func(a *engine.CreateProver) { a.Server = "hub.example?token=hunter22" }, "server", engine.CodeProverParams, "https://"},
 		"gpu index":     {func(a *engine.CreateProver) { a.GPUs[0] = "0" }, "gpus", engine.CodeProverParams, "UUID"},
 		"no gpu":        {func(a *engine.CreateProver) { a.GPUs = nil }, "gpus", engine.CodeProverParams, "no GPU"},
 		"gpu twice":     {func(a *engine.CreateProver) { a.GPUs[1] = a.GPUs[0] }, "gpus", engine.CodeProverParams, "twice"},
@@ -296,6 +305,7 @@ func TestCreateProverRefuses(t *testing.T) {
 		"relative dir":  {func(a *engine.CreateProver) { a.Dir = "x" }, "", engine.CodeUsage, "absolute"},
 		"assume":        {func(a *engine.CreateProver) { a.AssumeGPUs = a.KeyFiles[0] }, "assume-gpus", engine.CodeProverParams, "read machine"},
 		"assume dir":    {func(a *engine.CreateProver) { a.AssumeGPUs = empty }, "assume-gpus", engine.CodeProverParams, "ordinary file"},
+		"assume pipe":   {func(a *engine.CreateProver) { a.AssumeGPUs = pipe }, "assume-gpus", engine.CodeProverParams, "ordinary file"},
 		"workers":       {func(a *engine.CreateProver) { a.Workers = 2 }, "workers", engine.CodeProverParams, "no workers"},
 		"docker volume": {func(a *engine.CreateProver) { a.Name = "taken" }, "name", engine.CodeProverTwice, "taken-0_workspace-volume"},
 		"old, two":      {func(a *engine.CreateProver) { a.Profile = "zkwasm-0.0.12" }, "gpus", engine.CodeProverUnfit, "only one node"},
@@ -313,6 +323,9 @@ func TestCreateProverRefuses(t *testing.T) {
 			var p *engine.Problem
 			if !errors.As(err, &p) || p.Field != tt.field || p.Code != tt.code || !strings.Contains(p.Cause, tt.want) || p.Remedy == "" || p.Exit == 0 {
 				t.Errorf("%+v %v", p, err)
+			}
+			if strings.Contains(fmt.Sprintf("%+v %v", p, err), "hunter22") {
+				t.Errorf("a secret is told: %v", err)
 			}
 			if _, err := os.Lstat(dir); err == nil {
 				t.Error("something was written")

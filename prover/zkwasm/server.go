@@ -21,6 +21,10 @@ type Server struct {
 // A user name or password in it is refused: it would stand in files and logs.
 func ParseServer(s string) (Server, error) {
 	u, err := neturl.Parse(s)
+	said := s // without what may hold a token
+	if i := strings.IndexAny(s, "?#"); i >= 0 {
+		said = s[:i] + "…"
+	}
 	switch {
 	case s == "":
 		return Server{}, errors.New("it is empty")
@@ -28,14 +32,14 @@ func ParseServer(s string) (Server, error) {
 		return Server{}, errors.New("it is too long")
 	case err != nil:
 		return Server{}, errors.New("it is no URL")
-	case u.User != nil:
+	case u.User != nil || u.Host == "" && strings.Contains(s, "@"): // the second: without https:// before them
 		return Server{}, errors.New("it holds a user name or password")
 	case u.Scheme != "http" && u.Scheme != "https":
-		return Server{}, fmt.Errorf("%.60q does not begin with https:// or http://", s)
+		return Server{}, fmt.Errorf("%.60q does not begin with https:// or http://", said)
 	case u.Hostname() == "" || strings.ContainsAny(u.Hostname(), " _%"):
-		return Server{}, fmt.Errorf("%.60q names no host", s)
+		return Server{}, fmt.Errorf("%.60q names no host", said)
 	case u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(s, "?") || strings.HasSuffix(s, "#"):
-		return Server{}, fmt.Errorf("%.60q has a ? or # part", s)
+		return Server{}, fmt.Errorf("%.60q has a ? or # part", said)
 	case strings.HasSuffix(u.Path, "/"):
 		return Server{}, fmt.Errorf("%.60q ends with /: the node puts its own paths behind it", s)
 	}
