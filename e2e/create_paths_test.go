@@ -237,7 +237,7 @@ func TestCreateInterrupted(t *testing.T) {
 	for _, s := range []struct {
 		signal syscall.Signal
 		code   int
-	}{{syscall.SIGINT, 130}, {syscall.SIGTERM, 143}} {
+	}{{syscall.SIGINT, 130}, {syscall.SIGTERM, 143}, {syscall.SIGHUP, 143}} {
 		p := newPlace(t)
 		work := filepath.Join(p.dir, "work")
 		if err := os.Mkdir(work, 0o755); err != nil {
@@ -261,6 +261,9 @@ func TestCreateInterrupted(t *testing.T) {
 		})
 		if err := c.Process.Signal(s.signal); err != nil {
 			t.Fatal(err)
+		}
+		if s.signal == syscall.SIGHUP { // of a closed terminal kernel and shell tell both
+			_ = c.Process.Signal(s.signal)
 		}
 		_ = c.Wait() // the code is looked at
 		if code := c.ProcessState.ExitCode(); code != s.code {

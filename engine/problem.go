@@ -20,7 +20,7 @@ const (
 	ExitNoEngine   ExitCode = 8   // no engine to talk to
 	ExitPending    ExitCode = 10  // plan --exit-code: changes pending
 	ExitInterrupt  ExitCode = 130 // ended by SIGINT
-	ExitTerminated ExitCode = 143 // ended by SIGTERM
+	ExitTerminated ExitCode = 143 // ended by SIGTERM, or by SIGHUP when its terminal was closed
 )
 
 // Problem is an error that an operator can meet. It says the action, the cause

@@ -70,6 +70,7 @@ func run() engine.ExitCode {
 			return l.Dial(ctx, socket)
 		},
 		OneShot: func() engine.Engine {
+			endOnHangUp()
 			e, err := wire.NewOneShot(progress())
 			if err != nil {
 				return failing{err}
@@ -123,21 +124,33 @@ func run() engine.ExitCode {
 // engine is elsewhere, TERM only leave it.
 var onScreen struct{ interrupt, terminate atomic.Bool }
 
+// endings are the signals that end this process.
+var endings = make(chan os.Signal, 2)
+
+// endOnHangUp makes a terminal that is closed end the command as TERM does, for commands
+// that have something to clean up: half a cluster, secrets that were typed. Engines ignore it.
+func endOnHangUp() {
+	if !signal.Ignored(syscall.SIGHUP) { // nohup
+		signal.Notify(endings, syscall.SIGHUP)
+	}
+}
+
 // untilSignal ends the context on the first INT or TERM, with its cause; the second
 // ends the process at once.
 func untilSignal() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	ch := make(chan os.Signal, 2)
+	ch := endings
 	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
 	go func() { // ends with the process
 		for n := 0; ; n++ {
 			s := <-ch
-			if s == syscall.SIGINT && onScreen.interrupt.Load() || s == syscall.SIGTERM && onScreen.terminate.Load() {
+			// Of a terminal that is closed both the kernel and a shell may tell.
+			if s == syscall.SIGINT && onScreen.interrupt.Load() || s == syscall.SIGTERM && onScreen.terminate.Load() || s == syscall.SIGHUP && n > 0 {
 				n--
 				continue
 			}
 			cause, code := cli.ErrInterrupted, engine.ExitInterrupt
-			if s == syscall.SIGTERM {
+			if s != syscall.SIGINT {
 				cause, code = cli.ErrTerminated, engine.ExitTerminated
 			}
 			if n > 0 {
@@ -274,6 +287,7 @@ func attachedScreen(ctx context.Context, l launch.Launcher, e engine.Engine, o c
 
 // guide leads through a flow on a screen of its own.
 func guide(ctx context.Context, s flow.Session, o cli.ScreenOptions) (flow.Outcome, error) {
+	endOnHangUp()
 	onScreen.interrupt.Store(true)
 	onScreen.terminate.Store(true)
 	out, ok, err := tui.Guide(ctx, screenOptions(nil, o), s)

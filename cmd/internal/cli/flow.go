@@ -314,6 +314,7 @@ func (g *guide) ask(o flowFlags, do func(*cobra.Command, engine.Action) error) e
 		return err
 	}
 	ctx := g.cmd.Context()
+	g.engine = g.OneShot() // from here on a closed terminal ends this in order, with what was typed
 	g.facts = g.app.facts(g.cmd)
 	s := flow.Session{Flow: g.flow, Facts: g.facts, Answers: g.answers, From: g.from, Lean: o.answers != "",
 		Preview: g.preview, Save: g.save, Secret: g.keepSecret,
@@ -406,9 +407,6 @@ func (g *guide) preview(ctx context.Context, a flow.Answers) (engine.Action, eng
 	act, err := g.build(a)
 	if err != nil {
 		return nil, engine.Plan{}, err
-	}
-	if g.engine == nil {
-		g.engine = g.OneShot()
 	}
 	r := engine.Request{Key: engine.NewKey(), Action: act}
 	if g.Actor != nil {

@@ -30,7 +30,7 @@ var exitCodes = []struct {
 	{engine.ExitNoEngine, "no engine to talk to"},
 	{engine.ExitPending, "plan --exit-code: something would be done"},
 	{engine.ExitInterrupt, "ended by SIGINT"},
-	{engine.ExitTerminated, "ended by SIGTERM"},
+	{engine.ExitTerminated, "ended by SIGTERM, or because its terminal was closed"},
 }
 
 // checkCodes are those of "provost check".
