@@ -34,6 +34,7 @@ func isPlanning(cmd *cobra.Command) bool {
 type actFlags struct {
 	detach, wait bool
 	key          string
+	alone        bool // no engine goes on with it
 }
 
 func (f *actFlags) add(fl *pflag.FlagSet) {
@@ -115,7 +116,11 @@ func (a *app) act(cmd *cobra.Command, e engine.Engine, action engine.Action, f a
 		}
 		defer hangUp()
 	}
-	ctx, stop := a.limited(cmd.Context(), "see whether it was ordered: provost acts list")
+	remedy := "see whether it was ordered: provost acts list"
+	if f.alone {
+		remedy = "it was ended and nothing goes on; give it more time with --timeout, or leave that out"
+	}
+	ctx, stop := a.limited(cmd.Context(), remedy)
 	defer stop()
 	req := engine.Request{Key: f.key, Action: action}
 	if a.Actor != nil {
@@ -380,9 +385,9 @@ refused with exit code 4 if not. "-" reads standard input.`,
 			a.g.confirm = string(digest)
 			var e engine.Engine
 			switch action.(type) {
-			case engine.CreateCluster, engine.CreateWorkers, engine.CreateProver:
+			case engine.CreateCluster, engine.CreateWorkers, engine.CreateProver, engine.CombineCluster, engine.ExportNode, engine.ImportNode:
 				if a.OneShot != nil {
-					e = a.OneShot()
+					e, f.alone = a.OneShot(), true
 				}
 			}
 			return a.act(cmd, e, action, f, nil)

@@ -364,7 +364,8 @@ func (a *app) finish(ctx context.Context, err error) engine.ExitCode {
 	}
 	var p *engine.Problem
 	errors.As(err, &p)
-	if p == nil || p.Exit != engine.ExitDeclined { // ctrl+c in a question declines
+	// Ctrl+c in a question declines; what an end in the middle left somewhere has to be said.
+	if p == nil || p.Exit != engine.ExitDeclined && p.Exit != engine.ExitPartly {
 		switch cause := context.Cause(ctx); {
 		case errors.Is(cause, ErrInterrupted):
 			return engine.ExitInterrupt
@@ -549,7 +550,10 @@ func (a *app) snapshot(ctx context.Context, e engine.Engine) (*engine.Snapshot, 
 
 // orCause prefers the reason that a context ended with.
 func orCause(ctx context.Context, err error) error {
-	var p *engine.Problem
+	var p, how *engine.Problem
+	if errors.As(err, &how) && how.Exit == engine.ExitPartly {
+		return err
+	}
 	if ctx.Err() != nil && errors.As(context.Cause(ctx), &p) {
 		return p
 	}

@@ -251,7 +251,7 @@ func (a *app) oneShot(cmd *cobra.Command, act engine.Action, show func(engine.Re
 			return print.Receipt(a.Stdout, r, a.style())
 		}
 	}
-	return a.act(cmd, a.OneShot(), act, actFlags{detach: true}, show)
+	return a.act(cmd, a.OneShot(), act, actFlags{detach: true, alone: true}, show)
 }
 
 // charonEnv reads Charon's variables for flags that were not given.
