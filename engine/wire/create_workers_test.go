@@ -290,6 +290,39 @@ func TestWorkersProblems(t *testing.T) {
 	}
 }
 
+// TestWorkersChangeOrder: nothing new listens before its firewall rules are there, and what was written
+// is brought before it is needed.
+func TestWorkersChangeOrder(t *testing.T) {
+	d := newDesk(t)
+	dir := filepath.Join(t.TempDir(), "farm")
+	d.do(engine.CreateWorkers{Dir: dir, Profile: "quil-2.0.6", Machines: []string{machineSpec(1, 8, ""), machineSpec(2, 8, "")}})
+	in := func(c engine.CreateWorkers, name string, words ...string) {
+		t.Helper()
+		c.Dir = dir
+		p, err := d.preview(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(p.Steps, func(s engine.Step) bool { return s.Name == name })
+		if i < 0 {
+			t.Fatalf("no step for %s: %+v", name, p.Steps)
+		}
+		rest := p.Steps[i].Text
+		for _, w := range words {
+			_, after, ok := strings.Cut(rest, w)
+			if !ok {
+				t.Errorf("%q does not follow in: %s", w, p.Steps[i].Text)
+				return
+			}
+			rest = after
+		}
+	}
+	in(engine.CreateWorkers{Remove: []string{"m02"}, Add: []string{machineSpec(2, 16, "")}}, "m02", "To do: bring the files over and apply them as its README.txt says; take the old firewall rules back", "; start workers 15-22")
+	in(engine.CreateWorkers{Remove: []string{"m02"}, Add: []string{machineSpec(2, 4, "")}}, "m02", "To do: stop workers 11-14; bring the files over and apply them", "; take the old firewall rules back")
+	in(engine.CreateWorkers{Binary: "/opt/node"}, "m01", "units/", "To do: bring the files over and apply them as its README.txt says")
+	in(engine.CreateWorkers{Control: "m02"}, "all", "control process moves from m01 to m02", "stop it on m01 for good", "give all machines the new list")
+}
+
 // TestWorkersProbe: links are measured within a bound, and never change the plan itself.
 func TestWorkersProbe(t *testing.T) {
 	c := engine.CreateWorkers{Dir: filepath.Join(t.TempDir(), "farm"), Profile: "quil-1.4.21", Machines: []string{machineSpec(1, 8, ",local"), machineSpec(2, 8, ""), machineSpec(3, 8, ""), machineSpec(4, 8, ""), machineSpec(5, 8, "")}}

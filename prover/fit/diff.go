@@ -72,7 +72,9 @@ func Changes(before State, l *Layout, files []File) []Change {
 	}
 	if listChanged {
 		whole.What = append(whole.What, "the address list changes")
-		if whole.Do == "" {
+		if whole.Do != "" {
+			whole.Do += "; give all machines the new list before it does"
+		} else {
 			whole.Do = "give all machines the new list, then start the control process on " + l.Control + " anew; no worker whose number stays needs a restart"
 		}
 	}
@@ -119,21 +121,22 @@ func Changes(before State, l *Layout, files []File) []Change {
 			continue
 		}
 		c := Change{Machine: name, Kind: "changed"}
-		var do []string
+		// In this order they are safe to do: what is new listens when its rules are there.
+		var stop, walls, start []string
 		oldR, newR := oldRuns[name], r.Runs
 		gone, come := minus(oldR, newR), minus(newR, oldR)
 		if len(gone) > 0 {
 			c.What = append(c.What, "gives up the numbers "+Numbers(gone))
-			do = append(do, "stop workers "+Numbers(gone))
+			stop = append(stop, "stop workers "+Numbers(gone))
 		}
 		if len(come) > 0 {
 			c.What = append(c.What, "gets the numbers "+Numbers(come))
-			do = append(do, "start workers "+Numbers(come))
+			start = append(start, "start workers "+Numbers(come))
 		}
 		if was.Address != r.Machine.Address || was.IP != r.Machine.IP || was.Announce != r.Machine.Announce {
 			c.What = append(c.What, fmt.Sprintf("address %s -> %s", where(was), where(r.Machine)))
 			if l.Profile.Remote {
-				do = append(do, "restart all its workers")
+				start = []string{"restart all its workers"}
 			}
 		}
 		oldSpans, newSpans := fmt.Sprint(spans(rules, oldR)), fmt.Sprint(spans(rules, newR))
@@ -146,17 +149,22 @@ func Changes(before State, l *Layout, files []File) []Change {
 				c.What = append(c.What, fmt.Sprintf("its ports open to %s instead of %s", newControl.ip(), oldControl.ip()))
 			}
 			if l.Profile.Remote {
-				do = append(do, "take the old firewall rules back ("+oldRules(before, name)+") and apply the new ones")
+				walls = append(walls, "take the old firewall rules back ("+oldRules(before, name)+") and apply the new ones")
 			}
 		}
-		if n := fileChanges(before, files, MachineDir(name)); n != "" {
-			c.What = append(c.What, "files: "+n)
+		do := slices.Concat(stop, walls, start)
+		if names := fileChanges(before, files, MachineDir(name)); len(names) > 0 {
+			c.What = append(c.What, "files: "+strings.Join(names, ", "))
+			bring := "bring the files over and apply them as its README.txt says"
 			if len(do) == 0 {
 				c.Kind = "files"
-				if listChanged {
-					do = append(do, "bring the files over; nothing restarts")
+				if listChanged && !slices.ContainsFunc(names, applied) {
+					bring = "bring the files over; nothing restarts"
 				}
+			} else if !slices.ContainsFunc(names, applied) {
+				bring = "bring the files over"
 			}
+			do = slices.Concat(stop, []string{bring}, walls, start)
 		}
 		c.Do = strings.Join(do, "; ")
 		if len(c.What) == 0 {
@@ -271,8 +279,12 @@ func portWords(s []PortSpan) string {
 	return ", ports " + list(s)
 }
 
+// applied tells whether a file of a machine has to be put somewhere before it counts: all but the node's
+// settings, which are read where the files are brought, and the script that is run there.
+func applied(name string) bool { return !strings.HasPrefix(name, "config/") && name != "start.sh" }
+
 // fileChanges names the files below dir that differ from those of the plan before.
-func fileChanges(before State, files []File, dir string) string {
+func fileChanges(before State, files []File, dir string) []string {
 	var names []string
 	seen := map[string]bool{}
 	for _, f := range files {
@@ -291,7 +303,7 @@ func fileChanges(before State, files []File, dir string) string {
 		}
 	}
 	slices.Sort(names)
-	return strings.Join(names, ", ")
+	return names
 }
 
 // ChangesText is the file of a revision's changes.
