@@ -56,6 +56,8 @@ type Verb struct {
 	WhileLocked bool
 	// Long: Do returns when the act is recorded, without waiting for its end.
 	Long bool
+	// PlanTime is how long a plan may take that is made from files or servers; 0: ten seconds.
+	PlanTime time.Duration
 }
 
 // Ask is what a plan is made from.

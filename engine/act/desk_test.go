@@ -568,3 +568,31 @@ func TestHalfBuiltDesk(t *testing.T) {
 		t.Error("a desk without anything was made")
 	}
 }
+
+// A plan that takes too long is called that, and not an interruption; how long is too long a verb may say.
+func TestSlowPlan(t *testing.T) {
+	for _, limit := range []time.Duration{0, time.Minute} {
+		v := verb(func(context.Context, *act.Act) error { return nil })
+		v.PlanTime = limit
+		v.Plan = func(ctx context.Context, _ act.Ask) (engine.Plan, error) {
+			select {
+			case <-ctx.Done():
+				return engine.Plan{}, engine.Problem{Exit: engine.ExitInterrupt, Cause: "ended"}.Because(ctx.Err())
+			case <-time.After(30 * time.Second):
+				return engine.Plan{Title: "try"}, nil
+			}
+		}
+		bubble(t, with(v), func(t *testing.T, m *enginetest.Memory) {
+			_, err := m.Preview(t.Context(), ask(engine.LockScreens{}))
+			if limit != 0 {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			if p := wantCode(t, err, engine.CodeUnexpected); p.Exit != engine.ExitTimeout || !strings.Contains(p.Cause, "within 10s") {
+				t.Errorf("exit %d, %v", p.Exit, p)
+			}
+		})
+	}
+}

@@ -1,6 +1,7 @@
 package act
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,13 +67,18 @@ func mayAsk(s *engine.Snapshot, verb Verb, by engine.Actor, doing string, now ti
 func (d *Desk) plan(ctx context.Context, verb Verb, r engine.Request) (engine.Plan, error) {
 	doing := r.Action.Doing()
 	caller := ctx
-	ctx, cancel := context.WithTimeout(ctx, planTime)
+	limit := cmp.Or(verb.PlanTime, planTime)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	s, now := d.o.Snapshot(), time.Now().UTC()
 	p, err := verb.Plan(ctx, Ask{Action: r.Action, Actor: r.Actor, Snapshot: s, Now: now})
 	if err != nil {
 		if caller.Err() != nil {
 			return engine.Plan{}, gone(caller, doing, "")
+		}
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+			return engine.Plan{}, engine.Problem{Code: engine.CodeUnexpected, Exit: engine.ExitTimeout, Doing: doing,
+				Cause: fmt.Sprintf("no plan could be made within %s, so nothing was done", limit), Remedy: "see whether disk, network and processors are busy or slow, and ask again"}.Because(err)
 		}
 		return engine.Plan{}, engine.AsProblem(doing, err)
 	}

@@ -68,8 +68,16 @@ func clusterVerbs() map[engine.ActionKind]act.Verb {
 		},
 	}
 	maps.Copy(verbs, nodeVerbs())
+	for kind, v := range verbs {
+		v.PlanTime = fileTime
+		verbs[kind] = v
+	}
 	return verbs
 }
+
+// fileTime is how long a plan may take that reads what may be large, slow or far: the keystores of
+// thousands of validators, a lock with all its signatures, a definition on a server.
+const fileTime = 5 * time.Minute
 
 func addResult(into *engine.Receipt, r engine.Receipt) {
 	into.Title, into.Targets, into.Files, into.Notes, into.Facts, into.Checks = r.Title, r.Targets, r.Files, r.Notes, r.Facts, r.Checks
