@@ -67,6 +67,13 @@ func (v Version) compare(b Version) int {
 	return 0
 }
 
+// NewerThanLooked tells whether a version is newer than the one that an era's facts were looked up in.
+// Only of the newest era, which is open, that says more than that the era covers it.
+func (v Version) NewerThanLooked(e Era) bool {
+	l, err := ParseVersion(e.Looked)
+	return err == nil && e.Last == nil && v.compare(l) > 0
+}
+
 // cut shortens foreign text for an error.
 func cut(s string) string {
 	const most = 60

@@ -139,6 +139,9 @@ func (w workersPlanner) draw(ctx context.Context, c engine.CreateWorkers) (drawi
 	if d.layout, err = fit.Plan(d.before, p); err != nil {
 		return drawing{}, err
 	}
+	if v, err := quil.ParseVersion(strings.TrimPrefix(c.Profile, quilPrefix)); err == nil && v.NewerThanLooked(era) {
+		d.layout.Warnings = append(d.layout.Warnings, fmt.Sprintf("version %s was not looked at: it is planned as %s, whose newest version that was is %s; see that its ports, keys and settings are still these", v, profileID, era.Looked))
+	}
 	var adapter fit.Adapter
 	word := func(given, key, habit string) string {
 		switch {
@@ -149,13 +152,17 @@ func (w workersPlanner) draw(ctx context.Context, c engine.CreateWorkers) (drawi
 		}
 		return habit
 	}
+	// The directory above the node's is where it works: a slash at the end would make it another one.
+	if c.ConfigDir != "/" {
+		c.ConfigDir = strings.TrimSuffix(c.ConfigDir, "/")
+	}
 	for _, s := range []struct{ flag, value string }{{"binary", c.Binary}, {"config-dir", c.ConfigDir}} {
-		if s.value != "" && (!filepath.IsAbs(s.value) || !fit.PlainWord(s.value)) {
-			return fault(s.flag, fmt.Sprintf("--%s=%q", s.flag, s.value), "want an absolute path without spaces, quotes, % or $, as it is on the machines")
+		if s.value != "" && (!filepath.IsAbs(s.value) || !fit.PlainWord(s.value) || filepath.Clean(s.value) != s.value || s.value == "/") {
+			return fault(s.flag, fmt.Sprintf("--%s=%q", s.flag, s.value), "want an absolute path without spaces, quotes, % or $, and without . or .. in it, as it is on the machines")
 		}
 	}
-	if c.User != "" && (!fit.PlainWord(c.User) || strings.ContainsAny(c.User, "./:,@+=")) {
-		return fault("user", fmt.Sprintf("--user=%q", c.User), "want a user's name")
+	if c.User != "" && !fit.UserName(c.User) {
+		return fault("user", fmt.Sprintf("--user=%q", c.User), "want a user's name: a-z 0-9 _ and -, at most 32, beginning with a letter or _")
 	}
 	if profileID == "native" {
 		for _, s := range []struct{ flag, value string }{{"config-dir", c.ConfigDir}, {"node-config", c.NodeConfig}} {

@@ -263,6 +263,11 @@ func TestWorkersProblems(t *testing.T) {
 		"taken":           {engine.CreateWorkers{Dir: taken, Profile: "native", Machines: m1}, "dir", "something is there already", engine.ExitRefused},
 		"binary":          {engine.CreateWorkers{Dir: dir, Profile: "native", Machines: m1, Binary: "/opt/my node"}, "binary", "my node", engine.ExitUsage},
 		"user":            {engine.CreateWorkers{Dir: dir, Profile: "native", Machines: m1, User: "a b"}, "user", "a b", engine.ExitUsage},
+		"binary dir":      {engine.CreateWorkers{Dir: dir, Profile: "native", Machines: m1, Binary: "/usr/bin/"}, "binary", "/usr/bin/", engine.ExitUsage},
+		"binary above":    {engine.CreateWorkers{Dir: dir, Profile: "native", Machines: m1, Binary: "/opt/../node"}, "binary", "/opt/../node", engine.ExitUsage},
+		"user flag":       {engine.CreateWorkers{Dir: dir, Profile: "native", Machines: m1, User: "-x"}, "user", "-x", engine.ExitUsage},
+		"user number":     {engine.CreateWorkers{Dir: dir, Profile: "native", Machines: m1, User: "0"}, "user", "0", engine.ExitUsage},
+		"config root":     {engine.CreateWorkers{Dir: dir, Profile: "quil-1.4.21", Machines: m1, ConfigDir: "/"}, "config-dir", "", engine.ExitUsage},
 		"config dir":      {engine.CreateWorkers{Dir: dir, Profile: "quil-1.4.21", Machines: m1, ConfigDir: ".config"}, "config-dir", ".config", engine.ExitUsage},
 		"native config":   {engine.CreateWorkers{Dir: dir, Profile: "native", Machines: m1, NodeConfig: "/x"}, "node-config", "no meaning", engine.ExitUsage},
 		"node config":     {engine.CreateWorkers{Dir: dir, Profile: "quil-2.0.6", Machines: m1, NodeConfig: filepath.Join(at, "none")}, "node-config", "no such file", engine.ExitUsage},
@@ -287,6 +292,30 @@ func TestWorkersProblems(t *testing.T) {
 				t.Errorf("a secret is told: %v", err)
 			}
 		})
+	}
+}
+
+// TestWorkersConfigDirSlash: the node works in the directory above its own, where it looks for its store.
+func TestWorkersConfigDirSlash(t *testing.T) {
+	d := newDesk(t)
+	dir := filepath.Join(t.TempDir(), "farm")
+	if _, r := d.do(engine.CreateWorkers{Dir: dir, Profile: "quil-2.0.6", Machines: []string{machineSpec(1, 8, "")}, ConfigDir: "/srv/quil/.config/", User: "_quil"}); !r.Done {
+		t.Fatalf("%+v", r)
+	}
+	unit, err := os.ReadFile(filepath.Join(dir, "machines/m01/units/provost-workers-control.service"))
+	if err != nil || !strings.Contains(string(unit), "WorkingDirectory=/srv/quil\n") || !strings.Contains(string(unit), "User=_quil\n") || !strings.Contains(string(unit), " --config /srv/quil/.config\n") {
+		t.Errorf("%v\n%s", err, unit)
+	}
+}
+
+// TestWorkersNewerVersion: a version that nobody looked at is planned as the newest era, and told of.
+func TestWorkersNewerVersion(t *testing.T) {
+	d := newDesk(t)
+	for id, want := range map[string]bool{"quil-9.9": true, "quil-2.1.0.24": false, "quil-2.1.0.23": false, "quil-2.0.6": false} {
+		p, err := d.preview(engine.CreateWorkers{Dir: filepath.Join(t.TempDir(), "farm"), Profile: id, Machines: []string{machineSpec(1, 8, "")}})
+		if err != nil || strings.Contains(strings.Join(p.Warnings, "\n"), "was not looked at") != want {
+			t.Errorf("%s: %v %q", id, err, p.Warnings)
+		}
 	}
 }
 

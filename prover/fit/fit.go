@@ -112,7 +112,10 @@ func ParseBytes(s string) (Bytes, error) {
 		}
 		return Bytes(v), nil
 	}
-	if _, err := strconv.ParseFloat(t, 64); err == nil {
+	if v, err := strconv.ParseFloat(t, 64); err == nil {
+		if v >= 1<<20 { // nobody means so many GiB
+			return 0, fmt.Errorf("%q has no unit: write %sB if bytes are meant", s, t)
+		}
 		return 0, fmt.Errorf("%q has no unit: write %sGiB if you mean that", s, t)
 	}
 	return 0, fmt.Errorf("%q: want an amount with its unit, as in 128GiB", s)

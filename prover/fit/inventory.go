@@ -199,6 +199,10 @@ func addressFault(s string) string {
 			return "it stands for every address of a machine; write the one that others use"
 		case a.IsMulticast():
 			return "it is a multicast address"
+		case a.Unmap().Is4() && (a.Unmap().As4()[0] == 0 || a.Unmap().As4()[0] >= 240):
+			return "no machine has an address of that range"
+		case a.Is6() && a.IsLinkLocalUnicast():
+			return "a link-local address of IPv6 means nothing on other machines"
 		}
 		return ""
 	}

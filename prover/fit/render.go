@@ -77,6 +77,12 @@ func PlainWord(s string) bool {
 	}) < 0
 }
 
+// UserName tells whether a text is a name that systemd takes for a user. A number is none: whom it means
+// differs between machines.
+func UserName(s string) bool {
+	return s != "" && len(s) <= 32 && !strings.Contains("-0123456789", s[:1]) && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == ""
+}
+
 func (p Program) check() error {
 	if len(p.Args) == 0 || !filepath.IsAbs(p.Args[0]) {
 		return errors.New("the program needs an absolute path")
@@ -89,7 +95,7 @@ func (p Program) check() error {
 	if p.Dir != "" && (!filepath.IsAbs(p.Dir) || !PlainWord(p.Dir)) {
 		return fmt.Errorf("working directory %q: want an absolute path without spaces, quotes, %% or $", clip(p.Dir))
 	}
-	if !nameOK(strings.ReplaceAll(strings.ToLower(p.User), "_", "-")) {
+	if !UserName(p.User) {
 		return fmt.Errorf("user %q: want a user's name", clip(p.User))
 	}
 	return nil
