@@ -304,6 +304,12 @@ func clusterProblem(a engine.Action, err error) *engine.Problem {
 		if e.Remedy != "" {
 			p.Remedy = e.Remedy
 		}
+		switch a.(type) {
+		case engine.VerifyCluster, engine.ShowCluster: // nothing is written that could be put elsewhere
+			if e.Kind == create.KindNotAllowed {
+				p.Remedy = "run this as the owner of the files"
+			}
+		}
 		if e.Path != "" && !strings.Contains(p.Cause, e.Path) {
 			p.Cause = e.Path + ": " + p.Cause
 		}

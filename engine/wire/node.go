@@ -207,6 +207,7 @@ func combineProblem(a engine.Action, err error) *engine.Problem {
 	case combine.CodeCancelled:
 		p.Exit = engine.ExitInterrupt
 	}
+	notOwner(&p, err)
 	switch e.Code {
 	case combine.CodeParams, combine.CodeForeign, combine.CodeFew, combine.CodeHistory, combine.CodeRunning, combine.CodeMoved, combine.CodeBroken, combine.CodeUnread:
 		if a, ok := a.(engine.CombineCluster); ok && (p.Field == "" || p.Field == "cluster-dir") { // which nodes there are is said in one of two places
@@ -216,6 +217,13 @@ func combineProblem(a engine.Action, err error) *engine.Problem {
 		}
 	}
 	return p.Because(err)
+}
+
+// notOwner says of what may not be read that it may not, and not that the wrong thing was named.
+func notOwner(p *engine.Problem, err error) {
+	if p.Exit == engine.ExitUsage && errors.Is(err, fs.ErrPermission) {
+		p.Code, p.Exit, p.Remedy = engine.CodeDenied, engine.ExitNotAllowed, "run this as the owner of the files"
+	}
 }
 
 // causeAt is the cause with its flag or path in front.
@@ -395,6 +403,7 @@ func packProblem(a engine.Action, err error) *engine.Problem {
 	case pack.CodeCancelled:
 		p.Exit = engine.ExitInterrupt
 	}
+	notOwner(&p, err)
 	if p.Field == "" { // what stands in the way lies in what is packed or unpacked
 		switch e.Code {
 		case pack.CodeParams, pack.CodeUnread, pack.CodeRunning, pack.CodeMoved, pack.CodeUnprotected, pack.CodeBroken, pack.CodeArchive, pack.CodeNewer:

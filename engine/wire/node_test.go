@@ -3,12 +3,15 @@ package wire
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"app.provost/cluster/combine"
 	"app.provost/cluster/create"
+	"app.provost/cluster/pack"
 	"app.provost/engine"
 	"app.provost/engine/act"
 )
@@ -119,5 +122,25 @@ func TestCombineTakesItsOwnSentence(t *testing.T) {
 	r, err := o.Do(t.Context(), engine.Request{Key: "k", Action: a, Actor: engine.Actor{Via: engine.ViaCLI}}, plan.Digest)
 	if err != nil || !r.Done || len(r.Files) != 2 {
 		t.Fatalf("%+v, %v", r, err)
+	}
+}
+
+// Whoever may not read something is told so, with a remedy that the command has.
+func TestNotTheOwner(t *testing.T) {
+	denied := &fs.PathError{Op: "open", Path: "/n", Err: fs.ErrPermission}
+	for what, p := range map[string]*engine.Problem{
+		"combine":   combineProblem(engine.CombineCluster{}, &combine.Error{Code: combine.CodeUnread, Err: denied, Remedy: "name directories of nodes"}),
+		"combine 2": combineProblem(engine.CombineCluster{}, &combine.Error{Code: combine.CodeParams, Err: denied, Remedy: "name directories of nodes"}),
+		"export":    packProblem(engine.ExportNode{}, &pack.Error{Code: pack.CodeUnread, Err: denied, Remedy: "name the directory of a node"}),
+		"verify":    clusterProblem(engine.VerifyCluster{}, &create.Error{Kind: create.KindNotAllowed, Err: denied, Remedy: "choose a --cluster-dir"}),
+		"show":      clusterProblem(engine.ShowCluster{}, &create.Error{Kind: create.KindNotAllowed, Err: denied, Remedy: "choose a --cluster-dir"}),
+	} {
+		if p.Exit != engine.ExitNotAllowed || p.Remedy != "run this as the owner of the files" {
+			t.Errorf("%s: exit %d, %v", what, p.Exit, p)
+		}
+	}
+	p := clusterProblem(engine.CreateCluster{}, &create.Error{Kind: create.KindNotAllowed, Err: denied, Remedy: "choose a --cluster-dir"})
+	if p.Remedy != "choose a --cluster-dir" {
+		t.Errorf("%v", p)
 	}
 }
