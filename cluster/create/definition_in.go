@@ -85,10 +85,11 @@ func readDefinition(ctx context.Context, p Params) (*cluster.Definition, string,
 		return nil, "", err
 	}
 	d := new(cluster.Definition)
-	if err := json.Unmarshal(raw, d); err != nil {
-		if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) && bytes.Contains(raw, []byte(`"cluster_definition"`)) {
-			return nil, "", errors.New("it is a lock, not a definition")
-		}
+	err = json.Unmarshal(raw, d)
+	if (err != nil || d.Version == "") && bytes.HasPrefix(bytes.TrimSpace(raw), []byte("{")) && bytes.Contains(raw, []byte(`"cluster_definition"`)) {
+		return nil, "", errors.New("it is a lock, not a definition")
+	}
+	if err != nil {
 		return nil, "", fmt.Errorf("not a cluster definition: %w", err)
 	}
 	if err := p.checkDefinition(d); err != nil {

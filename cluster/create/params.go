@@ -284,7 +284,7 @@ func (r *resolved) customNetwork(bad func(field, remedy, cause string, args ...a
 	}
 	if len(p.TestnetName) > 64 || strings.ContainsFunc(p.TestnetName, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) {
 		refuse("testnet-name", "choose a word such as my-devnet", "the name of a test network must be plain letters without spaces, at most 64")
-	} else if n, taken := cluster.NetworkByName(p.TestnetName); taken {
+	} else if n, taken := cluster.NetworkByName(strings.ToLower(p.TestnetName)); taken {
 		refuse("testnet-name", "use --network "+n.Name+", or choose another name", "%s is the name of a known network", p.TestnetName)
 	}
 	var fork cluster.ForkVersion
@@ -346,7 +346,11 @@ func (r *resolved) resolveAmounts(bad func(field, remedy, cause string, args ...
 			return
 		}
 		for _, eth := range r.DepositAmounts {
-			r.definedAmounts = append(r.definedAmounts, cluster.Gwei(min(eth, 1<<32))*cluster.Ether)
+			if eth > 1<<32 { // more than gwei can count
+				bad(field, fmt.Sprintf("choose whole ETH from 1 to %d", limit/cluster.Ether), "a deposit of %d ETH isn't possible", eth)
+				return
+			}
+			r.definedAmounts = append(r.definedAmounts, cluster.Gwei(eth)*cluster.Ether)
 		}
 	}
 	if len(r.definedAmounts) > 256 {

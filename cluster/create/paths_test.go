@@ -453,6 +453,7 @@ func TestTestnetProblems(t *testing.T) {
 		{"one of four", func(p *Params) { *p = testParams(p.Dir); p.Network, p.TestnetName = "", "x" }, []string{"testnet-fork-version"}},
 		{"with network", func(p *Params) { p.Network = "hoodi" }, []string{"network"}},
 		{"name taken", func(p *Params) { p.TestnetName = "sepolia" }, []string{"testnet-name"}},
+		{"name taken, other letters", func(p *Params) { p.TestnetName = "Mainnet" }, []string{"testnet-name"}},
 		{"name with spaces", func(p *Params) { p.TestnetName = "my net" }, []string{"testnet-name"}},
 		{"mainnet's fork", func(p *Params) { p.TestnetForkVersion = "0x00000000" }, []string{"testnet-fork-version"}},
 		{"short fork", func(p *Params) { p.TestnetForkVersion = "0x1000" }, []string{"testnet-fork-version"}},

@@ -281,6 +281,9 @@ func (c *Client) call(ctx context.Context, method string, body []byte, secrets [
 		if errors.As(err, &unknown) {
 			return fmt.Errorf("%w (for a certificate of your own name its authority's file with the variable SSL_CERT_FILE)", err)
 		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("no answer in time: %w", err)
+		}
 		return lost{err}
 	}
 	defer resp.Body.Close()

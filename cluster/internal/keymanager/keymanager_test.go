@@ -1,6 +1,7 @@
 package keymanager
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"app.provost/cluster"
 	"app.provost/cluster/internal/keystore"
@@ -143,6 +145,24 @@ func TestHostileServers(t *testing.T) {
 }
 
 // A server whose certificate nobody vouches for gets no token, and the operator is told how to vouch.
+// A server that keeps silent is called that.
+func TestSilentServer(t *testing.T) {
+	release := make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer s.Close()
+	defer close(release)
+	c, err := New(s.URL, token(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := c.Check(ctx); err == nil || !strings.Contains(err.Error(), "no answer in time") || !errors.Is(err, ErrNoAnswer) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestUnknownCertificate(t *testing.T) {
 	asked := false
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
