@@ -144,7 +144,6 @@ func TestHostileServers(t *testing.T) {
 	}
 }
 
-// A server whose certificate nobody vouches for gets no token, and the operator is told how to vouch.
 // A server that keeps silent is called that.
 func TestSilentServer(t *testing.T) {
 	release := make(chan struct{})
@@ -163,6 +162,7 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
+// A server whose certificate nobody vouches for gets no token, and the operator is told how to vouch.
 func TestUnknownCertificate(t *testing.T) {
 	asked := false
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
