@@ -377,10 +377,10 @@ func (a *app) finish(ctx context.Context, err error) engine.ExitCode {
 		err = engine.Problem{Exit: engine.ExitTimeout, Cause: "timed out", Remedy: "give more time with --timeout"}.Because(err)
 	}
 	if a.g.output == string(print.AJSON) || a.g.output == string(print.JSONL) {
-		print.JSONLine(a.Stderr, print.ProblemObject(err))
-	} else {
-		print.Problem(a.Stderr, err, a.errStyle())
+		print.JSONLine(a.Stderr, print.ProblemObject(err)) // the plan of now is in it
+		return engine.ExitOf(err)
 	}
+	print.Problem(a.Stderr, err, a.errStyle())
 	if errors.As(err, &p) && p.Plan != nil {
 		fmt.Fprintln(a.Stderr, "as it is now:")
 		print.Plan(a.Stderr, *p.Plan, a.errStyle())

@@ -456,6 +456,22 @@ func TestParseRefuses(t *testing.T) {
 }
 
 // run carries out a command line in process.
+// TestRefusalIsOneObject: what reads standard error as JSON finds one value there, with the plan of now in it.
+func TestRefusalIsOneObject(t *testing.T) {
+	d := scene("2 workers")
+	for _, more := range [][]string{nil, {"--confirm=ffffffffffff"}} {
+		args := append([]string{"pause", "worker", "w1", "--for=1h", "--reason=x", "-o", "json"}, more...)
+		code, out, talk := run(t.Context(), d, "", args...)
+		var p struct {
+			Schema string
+			Plan   *struct{ Digest string }
+		}
+		if err := json.Unmarshal([]byte(talk), &p); err != nil || p.Schema != "provost.problem/1" || p.Plan == nil || p.Plan.Digest == "" || out != "" || code == engine.ExitOK {
+			t.Errorf("%q: exit %d, %v, output %q\n%s", args, code, err, out, talk)
+		}
+	}
+}
+
 func run(ctx context.Context, d Deps, in string, args ...string) (code engine.ExitCode, out, talk string) {
 	var o, e bytes.Buffer
 	d.Stdin, d.Stdout, d.Stderr, d.Env = strings.NewReader(in), &o, &e, []string{"TERM=dumb", "HOME=/nonexistent"}
