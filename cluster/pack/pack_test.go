@@ -409,6 +409,11 @@ func TestExportRefuses(t *testing.T) {
 		"two recipients in one": {func(_ string, p *ExportParams) { p.Seal.Recipients = []string{recipient + "\n" + recipient} }, CodeParams, nil},
 		"wrong ssh key":         {func(_ string, p *ExportParams) { p.Seal.Recipients = []string{"ssh-ed25519 AAAA"} }, CodeParams, nil},
 		"no passphrase file":    {func(_ string, p *ExportParams) { p.Seal = Seal{PassphraseFile: "/nowhere"} }, CodeParams, nil},
+		"passphrase for all": {func(_ string, p *ExportParams) {
+			f := filepath.Join(filepath.Dir(p.Out), "open")
+			os.WriteFile(f, []byte("correct horse battery\n"), 0o644)
+			p.Seal = Seal{PassphraseFile: f}
+		}, CodeParams, []string{"others may read it (mode 0644)", "chmod 600"}},
 		"short passphrase": {func(dir string, p *ExportParams) {
 			f := filepath.Join(filepath.Dir(p.Out), "short")
 			os.WriteFile(f, []byte("hunter2\n"), 0o600)

@@ -73,6 +73,10 @@ func (s Seal) recipients() ([]age.Recipient, error) {
 	if err != nil {
 		return nil, err
 	}
+	// To open a file with, a passphrase that others know is good enough; to seal one it is not.
+	if info, err := os.Stat(s.PassphraseFile); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		return nil, problem("passphrase-file", "chmod 600 it, and take another passphrase if others may have seen this one", "%s: others may read it (mode %04o)", s.PassphraseFile, info.Mode().Perm())
+	}
 	if n := len([]rune(text)); n < MinPassphrase {
 		return nil, problem("passphrase-file", "take several words that nobody could guess together", "the passphrase has %d characters, at least %d are needed", n, MinPassphrase)
 	}
