@@ -575,6 +575,17 @@ func planStop(_ context.Context, a act.Ask) (engine.Plan, error) {
 		p.Steps = append(p.Steps, engine.Step{Name: "workers", Text: "end the workers; jobs in hand go back to the queue"})
 	} else {
 		p.Steps = append(p.Steps, engine.Step{Name: "workers", Text: "leave the workers alone: they finish the job in hand and wait for the next engine"})
+		if a.Snapshot != nil && a.Snapshot.Nodes != nil {
+			running := 0
+			for _, n := range a.Snapshot.Nodes.Rows {
+				if n.State == "running" {
+					running++
+				}
+			}
+			if running > 0 {
+				p.Warnings = append(p.Warnings, count(running, "node")+" running here: that goes on without the engine until provost up takes it back; provost down --workers ends nodes too")
+			}
+		}
 	}
 	return p, nil
 }

@@ -93,3 +93,14 @@ func TestDoneThoughEnded(t *testing.T) {
 		t.Errorf("%+v, %v", rec, err)
 	}
 }
+
+// Nodes go on when their engine is stopped, and whoever stops it hears of that.
+func TestStopTellsOfNodes(t *testing.T) {
+	s := &engine.Snapshot{Nodes: &engine.Section[engine.NodeRow]{Rows: []engine.NodeRow{{State: "running"}, {State: "running"}, {State: "read"}}}}
+	for _, workers := range []bool{false, true} {
+		p, err := planStop(t.Context(), act.Ask{Action: engine.StopEngine{Workers: workers}, Snapshot: s})
+		if said := strings.Join(p.Warnings, ""); err != nil || strings.Contains(said, "2 nodes") == workers {
+			t.Errorf("workers %v: %q, %v", workers, said, err)
+		}
+	}
+}

@@ -28,6 +28,9 @@ const (
 	lockMaxBytes   = 64 << 10
 )
 
+// ownCommand is what nodes of this program say of themselves.
+const ownCommand = "provost up"
+
 // KeyInUse means that another program runs with the same node key: two of them would vote and sign
 // against each other.
 type KeyInUse struct {
@@ -48,6 +51,9 @@ func (e *KeyInUse) Error() string {
 	case e.Other:
 		msg = fmt.Sprintf("the node key was used with another cluster lock by %s (%s): stop that first", who, e.File)
 	case e.Wait == 0:
+		if e.Command == ownCommand {
+			msg += "; a node goes on when its engine is stopped, and ends with provost down --workers (after provost up, if no engine runs)"
+		}
 		return msg
 	}
 	return msg + fmt.Sprintf("; if it is stopped, the key is free in %s", e.Wait.Round(time.Second))

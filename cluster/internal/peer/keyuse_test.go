@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,7 +30,7 @@ func TestKeyUse(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Hour) // nobody refreshes it here, and the kernel still knows
-		if err := KeyUse(key); !errors.As(err, &used) || used.Command != "provost up" {
+		if err := KeyUse(key); !errors.As(err, &used) || used.Command != "provost up" || !strings.Contains(err.Error(), "ends with provost down --workers") {
 			t.Errorf("a process of ours has it: %v", err)
 		}
 		if err := l.Release(); err != nil {

@@ -163,11 +163,11 @@ func (a *app) attachCmd() *cobra.Command {
 func (a *app) downCmd() *cobra.Command {
 	var act engine.StopEngine
 	c := &cobra.Command{
-		Use: "down", Short: "stop the engine in order; workers go on proving unless --workers is given", Args: cobra.NoArgs,
+		Use: "down", Short: "stop the engine in order; workers go on proving and nodes signing unless --workers is given", Args: cobra.NoArgs,
 		Example: `  provost down
   provost down --workers --confirm 8e10c2`,
 	}
-	c.Flags().BoolVar(&act.Workers, "workers", false, "stop the workers too")
+	c.Flags().BoolVar(&act.Workers, "workers", false, "stop the workers and nodes too")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		if a.capture != nil || isPlanning(cmd) {
 			return a.act(cmd, nil, act, actFlags{detach: true}, nil)
