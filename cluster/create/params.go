@@ -2,6 +2,7 @@ package create
 
 import (
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -200,6 +201,9 @@ func (p Params) resolve(in inputs) (resolved, []Problem) {
 	}
 	if r.TargetGasLimit != 0 && r.TargetGasLimit < minGasLimit {
 		bad("target-gas-limit", "leave it out for 60000000", "a gas limit of %d is below %d, the least that a block can have", r.TargetGasLimit, minGasLimit)
+	}
+	if r.TargetGasLimit > math.MaxInt64 {
+		bad("target-gas-limit", "leave it out for 60000000", "a gas limit of %d is above %d, the most that a block can have and that Charon reads", r.TargetGasLimit, math.MaxInt64)
 	}
 	if p.ConsensusProtocol != "" && p.ConsensusProtocol != "qbft" {
 		bad("consensus-protocol", "leave it out, or choose qbft", "there is no consensus protocol %.40q", p.ConsensusProtocol)

@@ -19,4 +19,10 @@ func TestRefusalsNameWhatWasGiven(t *testing.T) {
 	if got := p.Problems(); len(got) != 1 || !strings.Contains(got[0].Cause, "18446744073709551615 ETH") {
 		t.Errorf("%v", got)
 	}
+	// Charon keeps gas limits in 63 bits, and doesn't load a lock with a larger one.
+	p = testParams(t.TempDir())
+	p.TargetGasLimit = 1 << 63
+	if got := p.Problems(); len(got) != 1 || got[0].Field != "target-gas-limit" {
+		t.Errorf("%v", got)
+	}
 }
