@@ -58,6 +58,7 @@ func Changes(before State, l *Layout, files []File) []Change {
 		newRows[l.Rows[i].Machine.Name] = &l.Rows[i]
 	}
 	rules := l.Profile.Ports
+	changed := fileChanges(before, files)
 
 	// The cluster as a whole.
 	var whole Change
@@ -153,7 +154,7 @@ func Changes(before State, l *Layout, files []File) []Change {
 			}
 		}
 		do := slices.Concat(stop, walls, start)
-		if names := fileChanges(before, files, MachineDir(name)); len(names) > 0 {
+		if names := changed[name]; len(names) > 0 {
 			c.What = append(c.What, "files: "+strings.Join(names, ", "))
 			bring := "bring the files over and apply them as its README.txt says"
 			if len(do) == 0 {
@@ -283,27 +284,34 @@ func portWords(s []PortSpan) string {
 // settings, which are read where the files are brought, and the script that is run there.
 func applied(name string) bool { return !strings.HasPrefix(name, "config/") && name != "start.sh" }
 
-// fileChanges names the files below dir that differ from those of the plan before.
-func fileChanges(before State, files []File, dir string) []string {
-	var names []string
+// fileChanges names, for each machine, the files of its directory that differ from those of the plan before.
+func fileChanges(before State, files []File) map[string][]string {
+	out := map[string][]string{}
+	split := func(p string) (machine, name string, ok bool) {
+		rest, ok := strings.CutPrefix(p, MachineDir(""))
+		machine, name, below := strings.Cut(rest, "/")
+		return machine, name, ok && below
+	}
 	seen := map[string]bool{}
 	for _, f := range files {
-		name, below := strings.CutPrefix(f.Path, dir+"/")
-		if !below {
+		machine, name, ok := split(f.Path)
+		if !ok {
 			continue
 		}
 		seen[f.Path] = true
-		if before.Files[f.Path] != f.Sum() && name != "README.txt" {
-			names = append(names, name)
+		if name != "README.txt" && before.Files[f.Path] != f.Sum() {
+			out[machine] = append(out[machine], name)
 		}
 	}
 	for p := range before.Files {
-		if name, below := strings.CutPrefix(p, dir+"/"); below && !seen[p] {
-			names = append(names, name+" (goes)")
+		if machine, name, ok := split(p); ok && !seen[p] {
+			out[machine] = append(out[machine], name+" (goes)")
 		}
 	}
-	slices.Sort(names)
-	return names
+	for _, names := range out {
+		slices.Sort(names)
+	}
+	return out
 }
 
 // ChangesText is the file of a revision's changes.

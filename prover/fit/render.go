@@ -115,7 +115,7 @@ func Render(l *Layout, a Adapter) ([]File, error) {
 	put("README.txt", modePlain, readme(l, a))
 	for i := range l.Rows {
 		r := &l.Rows[i]
-		dir := MachineDir(r.Machine.Name)
+		dir, begin := MachineDir(r.Machine.Name), len(out)
 		units, err := units(l, a, r)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", r.Machine.Name, err)
@@ -144,7 +144,7 @@ func Render(l *Layout, a Adapter) ([]File, error) {
 				out = append(out, File{path.Join(dir, f.Path), f.Mode, f.Body})
 			}
 		}
-		put(path.Join(dir, "README.txt"), modePlain, machineReadme(l, a, r, out))
+		put(path.Join(dir, "README.txt"), modePlain, machineReadme(l, a, r, out[begin:]))
 	}
 	slices.SortFunc(out, func(x, y File) int { return strings.Compare(x.Path, y.Path) })
 	for i := 1; i < len(out); i++ {
@@ -288,7 +288,8 @@ func Table(l *Layout) string {
 	return b.String()
 }
 
-func machineReadme(l *Layout, a Adapter, r *Row, all []File) string {
+// machineReadme tells what a machine needs and the steps on it; own are its files so far.
+func machineReadme(l *Layout, a Adapter, r *Row, own []File) string {
 	var b strings.Builder
 	what := plural(r.Workers, "worker")
 	if r.Workers > 0 {
@@ -325,7 +326,7 @@ func machineReadme(l *Layout, a Adapter, r *Row, all []File) string {
 	b.WriteString("\nSTEPS, AS ROOT, IN THIS DIRECTORY\n\n")
 	dir := MachineDir(r.Machine.Name) + "/"
 	has := func(name string) bool {
-		return slices.ContainsFunc(all, func(f File) bool { return f.Path == dir+name })
+		return slices.ContainsFunc(own, func(f File) bool { return f.Path == dir+name })
 	}
 	if r.Workers == 0 && !r.Control {
 		b.WriteString("  nothing: this machine has no room for a worker\n")
