@@ -88,3 +88,16 @@ func TestApplyAlone(t *testing.T) {
 		}
 	}
 }
+
+// A wrong flag is told in the form that was asked for, also where that is said behind it.
+func TestWrongFlagAsJSON(t *testing.T) {
+	for _, form := range [][]string{{"-o", "json"}, {"-o=json"}, {"-ojson"}, {"--output=json"}, {"--output", "json"}} {
+		code, _, talk := run(t.Context(), scene("none"), "", append([]string{"create", "cluster", "--bogus"}, form...)...)
+		if code != engine.ExitUsage || !strings.HasPrefix(talk, `{"schema":"provost.problem/1"`) {
+			t.Errorf("%v: exit %d, %q", form, code, talk)
+		}
+	}
+	if _, _, talk := run(t.Context(), scene("none"), "", "create", "cluster", "--bogus", "--", "-o", "json"); strings.HasPrefix(talk, "{") {
+		t.Errorf("%q", talk)
+	}
+}

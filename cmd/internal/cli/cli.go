@@ -167,7 +167,30 @@ func Run(ctx context.Context, d Deps, args []string) engine.ExitCode {
 	root.SetOut(d.Stdout)
 	root.SetErr(d.Stderr)
 	err := root.ExecuteContext(ctx)
+	if err != nil && a.g.output == "" {
+		a.g.output = outputOf(args)
+	}
 	return a.finish(ctx, err)
+}
+
+// outputOf is what --output says on a command line of which not all flags were read, since
+// one before it is wrong: the refusal too is told in the form that was asked for.
+func outputOf(args []string) string {
+	for i, arg := range args {
+		name, value, given := strings.Cut(arg, "=")
+		switch {
+		case arg == "--":
+			return ""
+		case len(arg) > 2 && strings.HasPrefix(arg, "-o") && arg[2] != '=':
+			return arg[2:]
+		case name != "-o" && name != "--output":
+		case given:
+			return value
+		case i+1 < len(args):
+			return args[i+1]
+		}
+	}
+	return ""
 }
 
 // Parse reads the command line of an act (as Action.CommandLine gives it) and
