@@ -21,6 +21,7 @@ import (
 // need, and no more than a small machine has.
 const (
 	maxArchiveBytes   = 256 << 20
+	maxArchivePadding = 1 << 20 // after the end of a tar
 	maxArchiveEntries = 1 << 18
 )
 
@@ -189,6 +190,13 @@ func unpackFrom(r io.Reader) (memSource, error) {
 	for n := 0; ; n++ {
 		h, err := in.Next()
 		if errors.Is(err, io.EOF) {
+			// The end of the stream has the checksum over all that came before.
+			if n, err := io.CopyN(io.Discard, z, maxArchivePadding+1); !errors.Is(err, io.EOF) {
+				if n > maxArchivePadding {
+					err = errors.New("more follows after its end")
+				}
+				return nil, fmt.Errorf("unpack: %w", err)
+			}
 			return m, nil
 		}
 		if err == nil && n >= maxArchiveEntries {

@@ -92,6 +92,7 @@ func TestVerifyArchive(t *testing.T) {
 	if r := mustVerify(t, path); !slices.Contains(failedIDs(r), "node3.enr_key") {
 		t.Errorf("failed %v", failedIDs(r))
 	}
+	whole := packTar(t, files)
 	for name, raw := range map[string][]byte{
 		"link":       packTar(t, files, &tar.Header{Name: "node0/x", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}),
 		"escape":     packTar(t, files, &tar.Header{Name: "../x", Size: 1}),
@@ -101,6 +102,9 @@ func TestVerifyArchive(t *testing.T) {
 		"nothing":    packTar(t, memSource{"readme": nil}),
 		"no archive": []byte("node0"),
 		"cut":        packTar(t, files)[:5000],
+		"end cut":    whole[:len(whole)-4],
+		"checksum":   append(slices.Clone(whole[:len(whole)-8]), 0, 1, 2, 3, whole[len(whole)-4], whole[len(whole)-3], whole[len(whole)-2], whole[len(whole)-1]),
+		"more":       append(slices.Clone(whole), "hello"...),
 	} {
 		write(raw)
 		if r, err := Verify(t.Context(), path, Options{}); err == nil {

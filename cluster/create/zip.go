@@ -134,6 +134,9 @@ func checkArchive(ctx context.Context, path string, sums map[string][32]byte) er
 		clear(raw.Bytes())
 		found++
 	}
+	if _, err := io.Copy(io.Discard, zr); err != nil { // its checksum comes last
+		return err
+	}
 	if found != len(sums) {
 		return fmt.Errorf("%d of %d files are in it", found, len(sums))
 	}
