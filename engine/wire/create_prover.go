@@ -35,6 +35,12 @@ func proverVerb(p proverHost) act.Verb {
 		},
 		Run: func(ctx context.Context, a *act.Act) error {
 			c := a.Action.(engine.CreateProver)
+			// Two runs that look at the same time would both find that a key is nobody's.
+			release, err := putdir.Alone(ctx, c.Dir)
+			if err != nil {
+				return proverPlaceProblem(c, err)
+			}
+			defer release()
 			g, err := p.draw(ctx, c)
 			if err != nil {
 				return err

@@ -265,6 +265,44 @@ func TestCreateProverKeepsSecrets(t *testing.T) {
 	}
 }
 
+// TestCreateProverAtOnce makes the same node in several directories at the same time: one is made.
+func TestCreateProverAtOnce(t *testing.T) {
+	host := provingMachine(t)
+	parent, key := t.TempDir(), keyFile(t, canaryA)
+	const runs = 4
+	errs := make(chan error, runs)
+	begin := make(chan struct{})
+	for i := range runs {
+		o := proverDesk(t, host)
+		a := engine.CreateProver{Dir: filepath.Join(parent, "new", fmt.Sprintf("gpu%d", i)), Server: "https://rpc.zkwasmhub.com", GPUs: []string{uuidOf(0)}, KeyFiles: []string{key}}
+		req := engine.Request{Key: engine.NewKey(), Action: a, Actor: engine.Actor{Via: engine.ViaCLI}}
+		p, err := o.Preview(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			<-begin
+			_, err := o.Do(t.Context(), req, p.Digest)
+			errs <- err
+		}()
+	}
+	close(begin)
+	made := 0
+	for range runs {
+		err := <-errs
+		var p *engine.Problem
+		switch {
+		case err == nil:
+			made++
+		case !errors.As(err, &p) || p.Code != engine.CodeProverTwice && p.Code != engine.CodePlanChanged:
+			t.Error(err)
+		}
+	}
+	if made != 1 {
+		t.Errorf("%d nodes with one key and one GPU were made", made)
+	}
+}
+
 // TestCreateProverRefuses gives one wrong value after the other: each is told with its flag.
 func TestCreateProverRefuses(t *testing.T) {
 	host := provingMachine(t)

@@ -22,6 +22,7 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,6 +78,63 @@ const modeDir fs.FileMode = 0o700
 func Check(dir string) error {
 	_, err := check(dir)
 	return err
+}
+
+// Alone waits until no other run of this program, in this process or another, is between Alone and its
+// release for a directory in the same parent: what is checked among neighbours is still true when Put has
+// put one more there. The parent is made if need be, and removed by release when nothing is in it. Where
+// the file system knows no locks, nothing is waited for. Errors are *Error.
+func Alone(ctx context.Context, dir string) (release func(), err error) {
+	parent := filepath.Dir(dir)
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, explain(dir, err)
+		}
+		ancestor, err := check(dir)
+		if err != nil {
+			return nil, err
+		}
+		made, err := parents(ancestor, parent)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // who made what is above it has removed that
+		}
+		if err != nil {
+			return nil, err
+		}
+		f, err := os.Open(parent)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			dropParents(parent, made)
+			return nil, explain(parent, err)
+		}
+		release := func() {
+			dropParents(parent, made)
+			_ = f.Close() // gives the lock back; nothing was written
+		}
+		for {
+			err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+			if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				release()
+				return nil, explain(dir, ctx.Err())
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		was, err := f.Stat()
+		if err != nil {
+			release()
+			return nil, explain(parent, err)
+		}
+		if is, err := os.Stat(parent); err == nil && os.SameFile(was, is) {
+			return release, nil
+		}
+		_ = f.Close() // another directory stands there now
+	}
 }
 
 // check finds the nearest directory above dir that exists.

@@ -193,3 +193,44 @@ func TestOwner(t *testing.T) {
 		t.Errorf("%v %v", info, err)
 	}
 }
+
+// TestAlone: one holds the parent at a time, and a parent that was made for that goes with an empty end.
+func TestAlone(t *testing.T) {
+	at := t.TempDir()
+	dir := filepath.Join(at, "a", "b", "target")
+	release, err := Alone(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	var e *Error
+	if _, err := Alone(ctx, filepath.Join(at, "a", "b", "other")); !errors.As(err, &e) || e.Kind != KindCancelled {
+		t.Errorf("a second one was let in: %v", err)
+	}
+	next := make(chan error, 1)
+	go func() {
+		again, err := Alone(t.Context(), filepath.Join(at, "a", "b", "other"))
+		if err == nil {
+			again()
+		}
+		next <- err
+	}()
+	release()
+	if err := <-next; err != nil {
+		t.Error(err)
+	}
+	if names, err := os.ReadDir(at); err != nil || len(names) > 0 {
+		t.Errorf("%v is left, %v", names, err)
+	}
+	if release, err = Alone(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := Put(t.Context(), dir, []File{{Path: "x", Mode: 0o600, Owner: -1}}); err != nil {
+		t.Error(err)
+	}
+	release()
+	if _, err := os.Stat(filepath.Join(dir, "x")); err != nil {
+		t.Error(err)
+	}
+}
