@@ -33,9 +33,9 @@ func (p *place) talk(turns []turn, args ...string) (string, int) {
 		p.t.Fatal(err)
 	}
 	defer tty.Close()
+	defer time.AfterFunc(time.Minute, func() { c.Process.Kill() }).Stop() // a question that nobody answers waits for ever
 	var seen bytes.Buffer
 	at, buf := 0, make([]byte, 4096)
-	tty.SetReadDeadline(time.Now().Add(time.Minute))
 	for {
 		n, err := tty.Read(buf)
 		seen.Write(buf[:n])
