@@ -3,6 +3,8 @@ package create
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -272,6 +274,9 @@ func checkDefinitionOut(file string, t target) error {
 	if _, err := os.Lstat(abs); err == nil {
 		return &Error{Kind: KindExists, Action: action, Path: abs, Err: errors.New("something is there already"), Remedy: "choose another --definition-out; nothing is overwritten"}
 	}
+	if abs == t.dir {
+		return refuse(abs, "the cluster itself goes there", "choose another --definition-out")
+	}
 	dir := filepath.Dir(abs)
 	if dir == t.dir {
 		if name := filepath.Base(abs); name == archiveName || nodeDirPattern.MatchString(name) {
@@ -307,7 +312,7 @@ func publishDefinition(file string, d cluster.Definition) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = &Error{Kind: KindOf(explain("", "", err)), Action: "write definition to", Path: file, Err: err,
+			err = &Error{Kind: KindPartly, Action: "write definition to", Path: file, Err: err,
 				Remedy: "the cluster itself is made; the definition is also in each lock, as cluster_definition"}
 		}
 	}()
@@ -315,11 +320,15 @@ func publishDefinition(file string, d cluster.Definition) (err error) {
 	if err != nil {
 		return err
 	}
-	aside := file + ".new"
+	var id [8]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return err
+	}
+	aside := filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+"."+hex.EncodeToString(id[:]))
+	defer os.Remove(aside) // half a file too
 	if err := writeFile(aside, raw, 0o644); err != nil {
 		return err
 	}
-	defer os.Remove(aside)
 	// Link, unlike rename, never takes the place of a file that somebody made meanwhile.
 	if err := os.Link(aside, file); err != nil {
 		return err

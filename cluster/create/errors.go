@@ -21,7 +21,7 @@ const (
 	KindNotAllowed Kind = "not_allowed" // rights, or a read-only file system
 	KindNoSpace    Kind = "no_space"    // disk or quota is full
 	KindCancelled  Kind = "cancelled"   // the context ended
-	KindPartly     Kind = "partly"      // key shares stayed at a keymanager, though no cluster was made
+	KindPartly     Kind = "partly"      // key shares stayed at a keymanager, though no cluster was made; or a cluster was made, though not its definition file
 	KindDamaged    Kind = "damaged"     // what was written doesn't read back as it should
 	KindUnexpected Kind = "unexpected"  // anything else
 )

@@ -100,7 +100,7 @@ func TestFullOnOtherPaths(t *testing.T) {
 		p := testParams(filepath.Join(t.TempDir(), "c"))
 		p.DefinitionOut = filepath.Join(dir, "def.json")
 		_, err := Run(t.Context(), p, nil)
-		if KindOf(err) != KindNoSpace || !strings.Contains(err.Error(), "the cluster itself is made") {
+		if KindOf(err) != KindPartly || !strings.Contains(err.Error(), "no space") || !strings.Contains(err.Error(), "the cluster itself is made") {
 			t.Errorf("%s: %v", KindOf(err), err)
 		}
 		if r := mustVerify(t, p.Dir); !r.OK() {

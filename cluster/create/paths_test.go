@@ -512,6 +512,15 @@ func TestWrongClock(t *testing.T) {
 // made.
 func TestDefinitionOutTargets(t *testing.T) {
 	base := t.TempDir()
+	// Nothing that lies beside it is in the way.
+	if err := os.WriteFile(filepath.Join(base, "def.json.new"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	beside := testParams(filepath.Join(base, "beside"))
+	beside.DefinitionOut = filepath.Join(base, "def.json")
+	if _, err := Run(t.Context(), beside, nil); err != nil {
+		t.Error(err)
+	}
 	taken := filepath.Join(base, "taken.json")
 	if err := os.WriteFile(taken, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
@@ -520,7 +529,7 @@ func TestDefinitionOutTargets(t *testing.T) {
 		out  string
 		want Kind
 	}{{taken, KindExists}, {filepath.Join(base, "none", "d.json"), KindUsage}, {filepath.Join(taken, "d.json"), KindUnexpected + KindUsage},
-		{filepath.Join(base, "c", "node0"), KindUsage}, {filepath.Join(base, "c", "def.out.json"), ""}} {
+		{filepath.Join(base, "c", "node0"), KindUsage}, {filepath.Join(base, "c"), KindUsage}, {filepath.Join(base, "c", "def.out.json"), ""}} {
 		out, want := tt.out, tt.want
 		p := testParams(filepath.Join(base, "c"))
 		p.DefinitionOut = out

@@ -290,7 +290,7 @@ func clusterProblem(a engine.Action, err error) *engine.Problem {
 	case create.KindCancelled:
 		p.Exit = engine.ExitInterrupt
 	}
-	if p.Code == engine.CodeUnexpected && errors.As(err, new(syscall.Errno)) {
+	if p.Code == engine.CodeUnexpected && p.Exit == engine.ExitUnexpected && errors.As(err, new(syscall.Errno)) {
 		switch a.(type) {
 		case engine.VerifyCluster, engine.ShowCluster:
 			p.Code, p.Exit, p.Remedy = engine.CodeUsage, engine.ExitUsage, "name a cluster, a node directory, a lock or a definition that you can read"

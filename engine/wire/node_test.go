@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"app.provost/cluster/combine"
@@ -139,7 +140,11 @@ func TestNotTheOwner(t *testing.T) {
 			t.Errorf("%s: exit %d, %v", what, p.Exit, p)
 		}
 	}
-	p := clusterProblem(engine.CreateCluster{}, &create.Error{Kind: create.KindNotAllowed, Err: denied, Remedy: "choose a --cluster-dir"})
+	p := clusterProblem(engine.CreateCluster{}, &create.Error{Kind: create.KindPartly, Err: syscall.ENOSPC})
+	if p.Exit != engine.ExitPartly {
+		t.Errorf("a cluster was made, exit %d", p.Exit)
+	}
+	p = clusterProblem(engine.CreateCluster{}, &create.Error{Kind: create.KindNotAllowed, Err: denied, Remedy: "choose a --cluster-dir"})
 	if p.Remedy != "choose a --cluster-dir" {
 		t.Errorf("%v", p)
 	}
