@@ -276,6 +276,7 @@ func TestWorkersProblems(t *testing.T) {
 		"name, no ip":     {engine.CreateWorkers{Dir: dir, Profile: "quil-2.0.6", Machines: []string{"name=a,address=a.example,threads=8,ram=64GiB"}}, "inventory", "is a name", engine.ExitUsage},
 		"too many":        {engine.CreateWorkers{Dir: dir, Profile: "quil-1.4.21", Machines: []string{"name=a,address=10.0.0.1,threads=4000,ram=16TiB"}}, "max-workers", "3999 workers", engine.ExitUsage},
 		"no room":         {engine.CreateWorkers{Dir: dir, Profile: "native", Machines: []string{"name=a,address=10.0.0.1,threads=4,ram=2GiB"}}, "inventory", "no machine has room", engine.ExitUsage},
+		"none wanted":     {engine.CreateWorkers{Dir: dir, Profile: "native", Machines: []string{"name=a,address=10.0.0.1,threads=8,ram=64GiB,workers=0"}}, "inventory", "told to run 0 workers", engine.ExitUsage},
 		"not enough ever": {engine.CreateWorkers{Dir: dir, Profile: "quil-2.0.6", Machines: []string{"name=a,address=10.0.0.1,threads=3,ram=64GiB"}}, "inventory", "too few", engine.ExitUsage},
 	} {
 		t.Run(name, func(t *testing.T) {

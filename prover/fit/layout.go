@@ -397,7 +397,9 @@ func (l *Layout) cap(bad *faults, before *State) {
 		r.Bound, r.Need = "limit", r.Need-Bytes(cut)*l.Profile.RAMPerWorker
 		r.OK, r.Check = false, fmt.Sprintf("%d left out by --max-workers", cut)
 	}
-	if total == 0 && len(l.Rows) > 0 {
+	if total == 0 && !slices.ContainsFunc(l.Rows, func(r Row) bool { return r.Bound != "set" }) {
+		bad.add(l.params.blame(), "give one of them workers, or leave workers out for as many as fit", "every machine is told to run 0 workers")
+	} else if total == 0 && len(l.Rows) > 0 {
 		bad.add(l.params.blame(), "give machines more memory or processors, or keep fewer free", "no machine has room for a worker: %s", l.Rows[0].why(l.Profile))
 	}
 	l.Workers = total
