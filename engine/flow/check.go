@@ -3,6 +3,7 @@ package flow
 import (
 	"fmt"
 	"math"
+	"net/url"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -131,6 +132,20 @@ func plural(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// passwordIn tells whether an address holds a user name or password, also where it is no whole address:
+// without https:// before them, or not to be read at all. Messages do not repeat it then.
+func passwordIn(s string, u *url.URL) bool {
+	return u != nil && u.User != nil || (u == nil || u.Host == "") && strings.Contains(s, "@")
+}
+
+// cutURL is cut without the part of an address in which a token may stand.
+func cutURL(s string) string {
+	if i := strings.IndexAny(s, "?#"); i >= 0 {
+		s = s[:i] + "..."
+	}
+	return cut(s)
 }
 
 // cut keeps what was typed to a length that fits beside its reason.

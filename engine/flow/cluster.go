@@ -408,10 +408,10 @@ func keymanagers(v string, a Answers) error {
 	all := Answers{"": v}.Items("")
 	for i, s := range all {
 		u, err := url.Parse(s)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return fmt.Errorf("%s: want an address, as in https://vc0.example:5062", cut(s))
+		if !passwordIn(s, u) && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+			return fmt.Errorf("%s: want an address, as in https://vc0.example:5062", cutURL(s))
 		}
-		if u.User != nil {
+		if passwordIn(s, u) {
 			return fmt.Errorf("entry %d: a user name or password has no place in an address: want one as in https://vc0.example:5062", i+1)
 		}
 		if slices.Contains(all[:i], s) {

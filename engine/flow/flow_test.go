@@ -497,3 +497,22 @@ func TestClusterBuilds(t *testing.T) {
 		t.Errorf("consent %q", p)
 	}
 }
+
+// TestAddressSecrets: what may be a password or a token in an address is not repeated in a message.
+func TestAddressSecrets(t *testing.T) {
+	ask, ok := CreateProver().Field("server")
+	if !ok {
+		t.Fatal("no field for the hub")
+	}
+	for _, v := range []string{"user:hunter22@hub.example", "https://user:hunter22@hub.example", "https://user:hunter22%zz@hub.example", "ftp://user:hunter22@hub", "hub.example?token=hunter22", "https://hub.example/?token=hunter22", "https://hub.example#hunter22"} {
+		for name, check := range map[string]func(string, Answers) error{"hub": ask.Check, "keymanagers": keymanagers} {
+			err := check(v, Answers{})
+			if name == "keymanagers" && err == nil && strings.HasPrefix(v, "https://hub") {
+				continue // a query is the key manager's own business
+			}
+			if err == nil || strings.Contains(err.Error(), "hunter22") {
+				t.Errorf("%s: %q: %v", name, v, err)
+			}
+		}
+	}
+}

@@ -77,12 +77,12 @@ func proverKind() Step {
 				Check: func(v string, _ Answers) error {
 					u, err := url.Parse(v)
 					switch {
-					case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
-						return fmt.Errorf("%s: want an address that begins with https://, as in https://rpc.zkwasmhub.com", cut(v))
-					case u.User != nil:
+					case passwordIn(v, u):
 						return errors.New("a user name or password has no place in it: want an address as in https://rpc.zkwasmhub.com")
+					case err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "":
+						return fmt.Errorf("%s: want an address that begins with https://, as in https://rpc.zkwasmhub.com", cutURL(v))
 					case u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(v, "/"):
-						return fmt.Errorf("%s: want it without ?, # and without / at its end, as in https://rpc.zkwasmhub.com", cut(v))
+						return fmt.Errorf("%s: want it without ?, # and without / at its end, as in https://rpc.zkwasmhub.com", cutURL(v))
 					}
 					return nil
 				},
