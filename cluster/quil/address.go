@@ -403,6 +403,13 @@ func (e Era) numberProblems(add addFunc, p Plan, cores map[Core]string) {
 	}
 }
 
+func tooFew(n int) string {
+	if n == 1 {
+		return "1 worker is"
+	}
+	return fmt.Sprintf("%d workers are", n)
+}
+
 func (e Era) countProblems(add addFunc, p Plan) {
 	n := p.Workers()
 	if n == 0 {
@@ -410,7 +417,7 @@ func (e Era) countProblems(add addFunc, p Plan) {
 		return
 	}
 	if least, ok := e.Limits.MinWorkers.Known(); ok && n < least {
-		add(SevError, "few-workers", "machines", "plan more workers", "%d workers are too few: era %s makes no proof with fewer than %d", n, e.ID, least)
+		add(SevError, "few-workers", "machines", "plan more workers", "%s too few: era %s makes no proof with fewer than %d", tooFew(n), e.ID, least)
 	}
 	if a, ok := e.Size(n); ok {
 		if a.Beyond && !p.Oversize {

@@ -95,6 +95,12 @@ func ReadTree(dir string) (Existing, error) {
 		return Existing{}, explain(doing, dir, err)
 	}
 	defer root.Close()
+	linked := func(name string, err error) error {
+		if info, lerr := root.Lstat(filepath.FromSlash(name)); lerr == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return &Error{KindUsage, doing, filepath.Join(dir, name), errors.New("it is a symbolic link, and a plan follows none"), "put the file itself there, or remove the link: it is written anew"}
+		}
+		return explain(doing, filepath.Join(dir, name), err)
+	}
 	data, err := readFile(root, PlanFile, maxState)
 	if errors.Is(err, fs.ErrNotExist) {
 		d, err := root.Open(".")
@@ -112,7 +118,7 @@ func ReadTree(dir string) (Existing, error) {
 		return Existing{}, nil
 	}
 	if err != nil {
-		return Existing{}, explain(doing, filepath.Join(dir, PlanFile), err)
+		return Existing{}, linked(PlanFile, err)
 	}
 	s, err := ReadState(data)
 	if err != nil {
@@ -129,7 +135,7 @@ func ReadTree(dir string) (Existing, error) {
 		case errors.Is(err, fs.ErrNotExist):
 			out.Missing = append(out.Missing, name)
 		case err != nil:
-			return Existing{}, explain(doing, filepath.Join(dir, name), err)
+			return Existing{}, linked(name, err)
 		case File{Body: data}.Sum() != sum:
 			out.Edited = append(out.Edited, name)
 		}

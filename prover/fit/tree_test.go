@@ -153,6 +153,17 @@ func TestTreeRefuses(t *testing.T) {
 	if err := WriteTree(empty, files, goOn); err != nil {
 		t.Errorf("an empty directory: %v", err)
 	}
+	// A file of the plan that became a link is named, with what to do.
+	linked := filepath.Join(empty, "README.txt")
+	if err := errors.Join(os.Remove(linked), os.Symlink("/etc/passwd", linked)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadTree(empty); kindOf(err) != KindUsage || !strings.Contains(err.Error(), "symbolic link") {
+		t.Errorf("a file that is a link: %v", err)
+	}
+	if err := os.Remove(linked); err != nil {
+		t.Fatal(err)
+	}
 	// A link inside of the directory leads nowhere outside.
 	if err := os.RemoveAll(filepath.Join(empty, "machines")); err != nil {
 		t.Fatal(err)
