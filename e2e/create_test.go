@@ -370,6 +370,9 @@ func TestKilledCreationLeavesNothingHalf(t *testing.T) {
 	if code := waitExit(t, c, 20*time.Second); code != 130 {
 		t.Errorf("exit %d, want 130: %s", code, said.String())
 	}
+	if !strings.Contains(said.String(), "nothing was left behind") {
+		t.Errorf("it does not say whether something is left: %s", said.String())
+	}
 	if got := names(); len(got) != 0 {
 		t.Errorf("left behind: %v", got)
 	}

@@ -36,6 +36,7 @@ func (l *lone) Do(ctx context.Context, r engine.Request, _ engine.Digest) (engin
 // to an engine that does not run.
 func TestEndedAlone(t *testing.T) {
 	left := &engine.Problem{Code: engine.CodeUnexpected, Exit: engine.ExitPartly, Doing: "create cluster", Cause: "2 key shares could not be taken back", Remedy: "delete them"}
+	clean := &engine.Problem{Code: engine.CodeUnexpected, Exit: engine.ExitInterrupt, Doing: "create cluster", Cause: "context canceled", Remedy: "nothing was left behind"}
 	for what, c := range map[string]struct {
 		cause error
 		end   error
@@ -44,6 +45,8 @@ func TestEndedAlone(t *testing.T) {
 	}{
 		"interrupted, something left": {ErrInterrupted, left, engine.ExitPartly, "could not be taken back"},
 		"interrupted":                 {ErrInterrupted, context.Canceled, engine.ExitInterrupt, ""},
+		"interrupted, nothing left":   {ErrInterrupted, clean, engine.ExitInterrupt, "create cluster: interrupted; nothing was left behind"},
+		"terminated, nothing left":    {ErrTerminated, clean, engine.ExitTerminated, "create cluster: ended; nothing was left behind"},
 		"too slow, something left":    {nil, left, engine.ExitPartly, "could not be taken back"},
 		"too slow":                    {nil, context.DeadlineExceeded, engine.ExitTimeout, "timed out after 20ms; it was ended and nothing goes on"},
 	} {

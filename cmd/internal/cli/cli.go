@@ -389,11 +389,19 @@ func (a *app) finish(ctx context.Context, err error) engine.ExitCode {
 	errors.As(err, &p)
 	// Ctrl+c in a question declines; what an end in the middle left somewhere has to be said.
 	if p == nil || p.Exit != engine.ExitDeclined && p.Exit != engine.ExitPartly {
+		code, how := engine.ExitOK, ""
 		switch cause := context.Cause(ctx); {
 		case errors.Is(cause, ErrInterrupted):
-			return engine.ExitInterrupt
+			code, how = engine.ExitInterrupt, "interrupted"
 		case errors.Is(cause, ErrTerminated):
-			return engine.ExitTerminated
+			code, how = engine.ExitTerminated, "ended"
+		}
+		if code != engine.ExitOK {
+			// Who ended a creation wants to know whether something is left of it.
+			if p != nil && p.Exit == engine.ExitInterrupt && p.Remedy != "" && !a.g.quiet {
+				fmt.Fprintf(a.Stderr, "provost: %s: %s; %s\n", print.Clean(p.Doing), how, print.Clean(p.Remedy))
+			}
+			return code
 		}
 	}
 	if p == nil && errors.Is(err, context.DeadlineExceeded) {
