@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,6 +30,11 @@ import (
 var provost string
 
 func TestMain(m *testing.M) {
+	// Under nohup what is started here would ignore a closed terminal too: heard here, it is as
+	// usual there.
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	}
 	// Most of what is tested here waits for processes: more of it goes on at once than there are cores.
 	flag.Parse()
 	given := false
