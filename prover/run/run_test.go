@@ -593,6 +593,47 @@ func TestOneProcessPerWorker(t *testing.T) {
 	}
 }
 
+// TestLastWordIsHeard: an engine that ends a connection says why and closes it. A worker that was about
+// to say something meanwhile hears it all the same.
+func TestLastWordIsHeard(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	mine, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mine.Close()
+	theirs, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := encode(&message{Type: "refusal", Refusal: &refusal{Code: refuseReplaced, Text: "another"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := theirs.Write(last); err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close()
+	w := &worker{o: Options{Logger: slog.New(slog.DiscardHandler)}, conn: &workerConn{c: mine.(*net.UnixConn), in: make(chan *message), ended: make(chan error, 1)}}
+	if w.say(prover.Report{Kind: prover.ReportBeat}) {
+		t.Fatal("a closed connection took a report")
+	}
+	go w.conn.read(t.Context())
+	select {
+	case m := <-w.conn.in:
+		w.take(t.Context(), m)
+	case err := <-w.conn.ended:
+		t.Fatalf("the last word was lost: %v", err)
+	}
+	if !errors.Is(w.quit, ErrTwice) {
+		t.Errorf("quit: %v", w.quit)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	p := newPlace(t)
 	p.listen()

@@ -284,7 +284,13 @@ func (w *worker) send(m *message) bool {
 	}
 	w.conn.c.SetWriteDeadline(time.Now().Add(writeTime))
 	if _, err := w.conn.c.Write(b); err != nil {
-		w.conn.c.Close() // the reader notices and tells
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+			// The engine closed it. What it said last, as that another process is this worker, is still to
+			// be read; the reader comes to the end by itself.
+			w.conn.c.SetReadDeadline(time.Now().Add(writeTime))
+		} else {
+			w.conn.c.Close() // the reader notices and tells
+		}
 		return false
 	}
 	return true
